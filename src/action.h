@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * action.h
+ *	  The webhook actions as they are configured.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_ACTION_H
+#define WEBHOOK_ACTION_H
+
+#include "payload.h"
+
+typedef struct WebhookAction
+{
+	int32		action_id;
+	int32		workflow_id;
+	char	   *workflow;		/* its name */
+	char	   *title;
+	Oid			module;
+	char	   *module_name;	/* without its schema */
+	Oid			owner;			/* of the workflow */
+	bool		enabled;
+	char	   *method;			/* POST or PUT */
+	char	   *url;
+	WebhookTemplate *url_template;
+	WebhookPayload *payload;
+	List	   *header_names;	/* of char * */
+	List	   *header_templates;	/* of WebhookTemplate *, side by side */
+	char	   *username;		/* NULL: no authentication */
+	char	   *password;
+	char	   *signing_secret; /* NULL: not signed */
+	char	   *previous_secret;	/* signs too until previous_until */
+	TimestampTz previous_until;
+	char	   *client_certificate;
+	int64		timeout;		/* ms; 0: webhook.timeout */
+	int			n_retries;		/* -1: webhook.retry_schedule */
+	int64	   *retry_delays;	/* microseconds */
+	bool		ordered;
+	int			max_in_flight;	/* 0: webhook.max_in_flight_per_action */
+	int			rate_limit;		/* requests a second; 0: none */
+} WebhookAction;
+
+/*
+ * The action with everything compiled, in the current memory context; NULL
+ * if there is none.  Runs SQL: needs a transaction, an active snapshot, SPI
+ * not connected, and the extension owner's rights.  What is stored has been
+ * checked when it was configured; if it can't be compiled nonetheless, it
+ * raises the compiler's error.
+ */
+extern WebhookAction *webhook_action_load(int32 action_id);
+
+#endif							/* WEBHOOK_ACTION_H */

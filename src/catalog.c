@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *	  The extension's own relations, and the rights they are touched with.
+ *
+ * Runs in sessions and workers.  A CRM user needs no right on the log: what
+ * is done to the extension's tables is done with the rights of their owner,
+ * and of nobody else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+static const char *const relation_names[WEBHOOK_REL_COUNT] = {
+	[WEBHOOK_REL_WORKFLOW] = "workflow",
+	[WEBHOOK_REL_ACTION] = "action",
+	[WEBHOOK_REL_LOG] = "webhook_log",
+	[WEBHOOK_REL_LOG_SEQUENCE] = "webhook_log_log_id_seq",
+};
+
+static Oid	relation_oids[WEBHOOK_REL_COUNT];
+static Oid	owner_oid = InvalidOid;
+static uint64 generation = 1;
+static bool is_registered = false;
+
+static void
+on_relcache_inval(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid)
+	{
+		memset(relation_oids, 0, sizeof(relation_oids));
+		owner_oid = InvalidOid;
+		generation++;
+		return;
+	}
+	for (int i = 0; i < WEBHOOK_REL_COUNT; i++)
+	{
+		if (relation_oids[i] == relid)
+		{
+			relation_oids[i] = InvalidOid;
+			owner_oid = InvalidOid;
+			if (i == WEBHOOK_REL_WORKFLOW || i == WEBHOOK_REL_ACTION)
+				generation++;
+		}
+	}
+}
+
+bool
+webhook_catalog_exists(void)
+{
+	return OidIsValid(get_extension_oid("webhook", true));
+}
+
+Oid
+webhook_catalog_relation(WebhookRelation which)
+{
+	if (!is_registered)
+	{
+		CacheRegisterRelcacheCallback(on_relcache_inval, (Datum) 0);
+		is_registered = true;
+	}
+	if (!OidIsValid(relation_oids[which]))
+	{
+		Oid			nspoid = get_namespace_oid("webhook", true);
+		Oid			relid = InvalidOid;
+
+		if (OidIsValid(nspoid))
+			relid = get_relname_relid(relation_names[which], nspoid);
+		if (!OidIsValid(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation \"webhook.%s\" does not exist",
+							relation_names[which]),
+					 errhint("Is the extension \"webhook\" installed in this database?")));
+		relation_oids[which] = relid;
+	}
+	return relation_oids[which];
+}
+
+Oid
+webhook_catalog_owner(void)
+{
+	Oid			relid = webhook_catalog_relation(WEBHOOK_REL_LOG);
+
+	if (!OidIsValid(owner_oid))
+	{
+		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for relation %u", relid);
+		owner_oid = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner_oid;
+}
+
+void
+webhook_scope_enter(WebhookScope *scope, Oid role)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	SetUserIdAndSecContext(role, scope->sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
+}
+
+void
+webhook_scope_leave(const WebhookScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->sec_context);
+}
+
+uint64
+webhook_catalog_generation(void)
+{
+	/* Both must be known for an invalidation to be noticed. */
+	(void) webhook_catalog_relation(WEBHOOK_REL_WORKFLOW);
+	(void) webhook_catalog_relation(WEBHOOK_REL_ACTION);
+	return generation;
+}

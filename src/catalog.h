@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  The extension's own relations, and the rights they are touched with.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_CATALOG_H
+#define WEBHOOK_CATALOG_H
+
+typedef enum WebhookRelation
+{
+	WEBHOOK_REL_WORKFLOW,
+	WEBHOOK_REL_ACTION,
+	WEBHOOK_REL_LOG,
+	WEBHOOK_REL_LOG_SEQUENCE,
+	WEBHOOK_REL_COUNT
+} WebhookRelation;
+
+/* What has to be put back when the extension owner's rights are given up. */
+typedef struct WebhookScope
+{
+	Oid			user;
+	int			sec_context;
+	int			guc_level;
+} WebhookScope;
+
+/* Is the extension there, as a catalog look-up finds it now? */
+extern bool webhook_catalog_exists(void);
+
+/*
+ * OID of one of the extension's relations; cached, and looked up again after
+ * an invalidation.  Raises ERRCODE_UNDEFINED_TABLE.
+ */
+extern Oid	webhook_catalog_relation(WebhookRelation which);
+
+/* The role that owns the extension's tables. */
+extern Oid	webhook_catalog_owner(void);
+
+/*
+ * Go on with the rights of a role (the extension's owner, a workflow's
+ * owner) in a security-restricted context under the search path pg_catalog,
+ * pg_temp; and back.  An error in between is put right by the end of the
+ * (sub)transaction.
+ */
+extern void webhook_scope_enter(WebhookScope *scope, Oid role);
+extern void webhook_scope_leave(const WebhookScope *scope);
+
+/*
+ * A number that changes whenever workflows or actions may have: compare it
+ * with the one remembered.
+ */
+extern uint64 webhook_catalog_generation(void);
+
+#endif							/* WEBHOOK_CATALOG_H */

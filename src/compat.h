@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between the PostgreSQL and libcurl versions that are
+ *	  supported.  No other file looks at a version number.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_COMPAT_H
+#define WEBHOOK_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "webhook needs PostgreSQL 15 or later"
+#endif
+
+/* PostgreSQL 16 told ExecInsertIndexTuples of summarizing indexes. */
+#if PG_VERSION_NUM >= 160000
+#define webhook_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
+#else
+#define webhook_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* PostgreSQL 17 let the caller of makeJsonLexContext supply the struct. */
+#if PG_VERSION_NUM >= 170000
+#define webhook_make_json_lexer(json, need_escapes) \
+	makeJsonLexContext(NULL, json, need_escapes)
+#else
+#define webhook_make_json_lexer(json, need_escapes) \
+	makeJsonLexContext(json, need_escapes)
+#endif
+
+/* PostgreSQL 16 made the semantic actions of the JSON parser return a code. */
+#if PG_VERSION_NUM >= 160000
+#define WEBHOOK_JSON_ACTION JsonParseErrorType
+#define WEBHOOK_JSON_OK return JSON_SUCCESS
+#else
+#define WEBHOOK_JSON_ACTION void
+#define WEBHOOK_JSON_OK return
+#endif
+
+/* PostgreSQL 16 folded the pg_*_aclcheck family into object_aclcheck. */
+#if PG_VERSION_NUM < 160000
+#define webhook_namespace_aclcheck(oid, role, mode) \
+	pg_namespace_aclcheck(oid, role, mode)
+#else
+#define webhook_namespace_aclcheck(oid, role, mode) \
+	object_aclcheck(NamespaceRelationId, oid, role, mode)
+#endif
+
+#endif							/* WEBHOOK_COMPAT_H */

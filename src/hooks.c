@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * hooks.c
+ *	  Commands that the workers must know of.
+ *
+ * Runs in sessions.  A worker is a session of its database: it has to go
+ * before the database can be dropped, renamed, moved or copied, and comes
+ * back afterwards.  COMMIT PREPARED commits what another session queued, and
+ * DROP EXTENSION ends a worker's reason to be.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "hooks.h"
+#include "miscadmin.h"
+#include "shared.h"
+#include "tcop/utility.h"
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+/* The database that a command needs for itself; InvalidOid: none. */
+static Oid
+find_claimed_database(Node *command)
+{
+	const char *name = NULL;
+	ListCell   *lc;
+
+	switch (nodeTag(command))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) command)->dbname;
+			break;
+		case T_CreatedbStmt:
+			name = "template1";
+			foreach(lc, ((CreatedbStmt *) command)->options)
+			{
+				DefElem    *option = lfirst_node(DefElem, lc);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg)
+					name = defGetString(option);
+			}
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) command)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+			foreach(lc, ((AlterDatabaseStmt *) command)->options)
+			{
+				DefElem    *option = lfirst_node(DefElem, lc);
+
+				if (strcmp(option->defname, "tablespace") == 0)
+					name = ((AlterDatabaseStmt *) command)->dbname;
+			}
+			break;
+		default:
+			break;
+	}
+	return name != NULL ? get_database_oid(name, true) : InvalidOid;
+}
+
+static void
+call_process_utility(PlannedStmt *pstmt, const char *query_string,
+					 bool read_only_tree, ProcessUtilityContext context,
+					 ParamListInfo params, QueryEnvironment *query_env,
+					 DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query_string, read_only_tree, context,
+							 params, query_env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query_string, read_only_tree, context,
+								params, query_env, dest, qc);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query_string,
+				bool read_only_tree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *query_env,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *command = pstmt->utilityStmt;
+	const Oid	database = find_claimed_database(command);
+
+	if (OidIsValid(database))
+	{
+		webhook_shared_block(database);
+		PG_TRY();
+		{
+			call_process_utility(pstmt, query_string, read_only_tree, context,
+								 params, query_env, dest, qc);
+		}
+		PG_FINALLY();
+		{
+			webhook_shared_unblock(database);
+		}
+		PG_END_TRY();
+		return;
+	}
+
+	call_process_utility(pstmt, query_string, read_only_tree, context,
+						 params, query_env, dest, qc);
+	if (IsA(command, TransactionStmt) &&
+		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
+		webhook_shared_rescan(MyDatabaseId);
+}
+
+static void
+on_object_access(ObjectAccessType access, Oid class_id, Oid object_id,
+				 int sub_id, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, class_id, object_id, sub_id, arg);
+
+	if (access == OAT_DROP && class_id == ExtensionRelationId)
+		webhook_shared_rescan_at_commit();
+}
+
+void
+webhook_hooks_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_object_access = object_access_hook;
+	object_access_hook = on_object_access;
+}

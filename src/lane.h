@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * lane.h
+ *	  What a worker holds of each action: where in the queue it is, what it
+ *	  has claimed, and what is in flight.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_LANE_H
+#define WEBHOOK_LANE_H
+
+#include "action.h"
+#include "lib/ilist.h"
+#include "queue.h"
+#include "request.h"
+#include "sender.h"
+
+/* One action.  Lanes live as long as the worker. */
+typedef struct WebhookLane
+{
+	int32		action_id;		/* hash key */
+	dlist_node	node;
+	WebhookAction *action;		/* NULL: there is no such action */
+	MemoryContext context;		/* of action */
+	char	   *problem;		/* why the action can't be compiled, or NULL */
+	bool		is_loaded;
+
+	WebhookCursor cursor;		/* behind the last claimed delivery */
+	bool		has_backlog;	/* something may be due behind the cursor */
+	bool		has_future;		/* something may fall due later */
+	TimestampTz next_due;		/* 0: nothing known */
+	List	   *successors;		/* int64 *: may go now that another has ended */
+
+	dlist_head	ready;			/* claimed, not yet sent */
+	int			n_ready;
+	dlist_head	flying;			/* sent, not yet answered */
+	int			in_flight;
+	int			prefetch;		/* to claim beyond what may be in flight */
+	int			completed;		/* since the last turn */
+	Size		average_size;	/* of a delivery's record, bytes */
+	int			local_failures; /* in a row */
+} WebhookLane;
+
+/* One claimed delivery, until it is settled. */
+typedef struct WebhookFlight
+{
+	dlist_node	node;
+	MemoryContext context;		/* of all below */
+	WebhookLane *lane;
+	int64		log_id;
+	bool		ordered;
+	char	   *webhook_id;
+	char	   *record_id;
+	int			attempts;		/* before this one */
+	int			retries;
+	bool		is_reserved;	/* its moment under the rate limit is known */
+	TimestampTz not_before;
+	WebhookRequest *request;	/* NULL: can't be rendered */
+	WebhookSend send;
+	WebhookResult result;
+} WebhookFlight;
+
+extern void webhook_lane_init(void);
+
+/* The lane of an action; made if there is none. */
+extern WebhookLane *webhook_lane_find(int32 action_id);
+
+/* All lanes, for dlist_foreach over "node". */
+extern dlist_head *webhook_lane_all(void);
+
+/* Forget how actions are configured: all are loaded anew when needed. */
+extern void webhook_lane_forget_actions(void);
+
+/* Start from the beginning of the queue. */
+extern void webhook_lane_rescan(WebhookLane *lane);
+
+/*
+ * Load the action if it isn't; in a transaction.  False: there is no such
+ * action, or it is disabled.
+ */
+extern bool webhook_lane_load(WebhookLane *lane);
+
+/* How many deliveries to claim now; 0: none. */
+extern int	webhook_lane_appetite(WebhookLane *lane, int budget);
+
+/* Set the prefetch by what was completed in the time since the last turn. */
+extern void webhook_lane_adapt(WebhookLane *lane, int64 elapsed_us);
+
+/*
+ * Make a claimed delivery ready to be sent, or, if no request can be made of
+ * it, append its result to the finished ones.  Raises no error but for lack
+ * of memory.
+ */
+extern void webhook_lane_add(WebhookLane *lane,
+							 const WebhookDelivery *delivery,
+							 List **finished);
+
+/* Send what may be sent; returns the moment at which more may (0: none). */
+extern TimestampTz webhook_lane_dispatch(int max_in_flight);
+
+/* The next flight that the sender has finished, its result filled; NULL: none. */
+extern WebhookFlight *webhook_lane_finish(void);
+
+/*
+ * Give back what is ready, and what is in flight as well if the worker is
+ * about to end: flights with results of verdict RELEASED.
+ */
+extern List *webhook_lane_release(bool also_in_flight);
+
+/* How many are claimed and not yet sent, in all lanes. */
+extern int	webhook_lane_total_ready(void);
+
+#endif							/* WEBHOOK_LANE_H */

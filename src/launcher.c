@@ -1,0 +1,404 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  Which databases have a worker.
+ *
+ * One process of the cluster, connected to no database.  It can't look into a
+ * database to see whether the extension is there; so it starts a worker in
+ * each, and one that finds no extension ends at once and isn't started again
+ * until CREATE EXTENSION asks for it.  A worker that ended by an error is
+ * started again with growing pauses.
+ *
+ * It starts once recovery has ended: no worker runs on a standby, and one
+ * that is promoted goes on by itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "settings.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define LOOK_INTERVAL_MS 60000	/* between looks for new databases */
+#define MAX_STARTING 4			/* workers that have yet to look around */
+#define MIN_PAUSE_MS 1000		/* before a failed worker is started again */
+#define MAX_PAUSE_MS 60000
+
+/* A worker to be, or that is. */
+typedef struct Charge
+{
+	struct
+	{
+		Oid			database;
+		int			number;
+	}			key;
+	bool		is_listed;		/* the database is still there */
+	bool		is_absent;		/* no extension there */
+	int			slot;			/* -1: not started */
+	BackgroundWorkerHandle *handle;
+	int			failures;		/* in a row */
+	TimestampTz start_at;		/* not before */
+} Charge;
+
+static HTAB *charges = NULL;
+static bool is_short_of_workers = false;
+
+PG_FUNCTION_INFO_V1(start_worker);
+PG_FUNCTION_INFO_V1(stat_worker);
+
+void
+webhook_launcher_init(void)
+{
+	BackgroundWorker worker = {0};
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 5;
+	strlcpy(worker.bgw_library_name, "webhook", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "webhook_launcher_main", BGW_MAXLEN);
+	strlcpy(worker.bgw_name, "webhook launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "webhook launcher", BGW_MAXLEN);
+	RegisterBackgroundWorker(&worker);
+}
+
+/* Note a database's workers; all of the cluster's are gone through. */
+static void
+list_database(Oid database)
+{
+	for (int number = 0; number < webhook_workers_per_database; number++)
+	{
+		Charge		key = {0};
+		Charge	   *charge;
+		bool		found;
+
+		key.key.database = database;
+		key.key.number = number;
+		charge = hash_search(charges, &key.key, HASH_ENTER, &found);
+		if (!found)
+		{
+			memset((char *) charge + sizeof(charge->key), 0,
+				   sizeof(Charge) - sizeof(charge->key));
+			charge->slot = -1;
+		}
+		charge->is_listed = true;
+	}
+}
+
+static void
+list_databases(void)
+{
+	HASH_SEQ_STATUS scan;
+	Charge	   *charge;
+	Relation	rel;
+	TableScanDesc table_scan;
+	HeapTuple	tuple;
+
+	hash_seq_init(&scan, charges);
+	while ((charge = hash_seq_search(&scan)) != NULL)
+		charge->is_listed = false;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	table_scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(table_scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && form->datconnlimit != -2 &&
+			webhook_settings_has_database(NameStr(form->datname)))
+			list_database(form->oid);
+	}
+	table_endscan(table_scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/* See what became of a started worker. */
+static void
+check_worker(Charge *charge, TimestampTz now)
+{
+	WebhookSlotInfo info;
+	pid_t		pid;
+
+	if (GetBackgroundWorkerPid(charge->handle, &pid) != BGWH_STOPPED)
+		return;
+
+	info = webhook_shared_slot(charge->slot);
+	webhook_shared_free(charge->slot);
+	pfree(charge->handle);
+	charge->handle = NULL;
+	charge->slot = -1;
+	charge->is_absent = info.state == WEBHOOK_STATE_ABSENT;
+	charge->start_at = now;
+	if (info.state == WEBHOOK_STATE_STOPPED || charge->is_absent)
+		charge->failures = 0;
+	else
+	{
+		int			pause = MIN_PAUSE_MS;
+
+		/* One that ran well for a while starts anew. */
+		if (info.started_at != 0 &&
+			TimestampDifferenceExceeds(info.started_at, now, MAX_PAUSE_MS))
+			charge->failures = 0;
+		for (int i = 0; i < charge->failures && pause < MAX_PAUSE_MS; i++)
+			pause *= 2;
+		charge->failures++;
+		charge->start_at = TimestampTzPlusMilliseconds(now,
+													   Min(pause, MAX_PAUSE_MS));
+	}
+}
+
+static void
+start_charge(Charge *charge, TimestampTz now)
+{
+	BackgroundWorker worker = {0};
+	MemoryContext old;
+	bool		is_registered;
+
+	charge->slot = webhook_shared_reserve(charge->key.database,
+										  charge->key.number);
+	is_registered = charge->slot >= 0;
+	if (is_registered)
+	{
+		worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
+			BGWORKER_BACKEND_DATABASE_CONNECTION;
+		worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+		worker.bgw_restart_time = BGW_NEVER_RESTART;
+		strlcpy(worker.bgw_library_name, "webhook", BGW_MAXLEN);
+		strlcpy(worker.bgw_function_name, "webhook_worker_main", BGW_MAXLEN);
+		strlcpy(worker.bgw_name, "webhook worker", BGW_MAXLEN);
+		strlcpy(worker.bgw_type, "webhook worker", BGW_MAXLEN);
+		worker.bgw_main_arg = Int32GetDatum(charge->slot);
+		worker.bgw_notify_pid = MyProcPid;
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		is_registered = RegisterDynamicBackgroundWorker(&worker, &charge->handle);
+		MemoryContextSwitchTo(old);
+		if (!is_registered)
+		{
+			webhook_shared_free(charge->slot);
+			charge->slot = -1;
+		}
+	}
+	if (is_registered)
+	{
+		is_short_of_workers = false;
+		return;
+	}
+
+	charge->start_at = TimestampTzPlusMilliseconds(now, MAX_PAUSE_MS / 4);
+	if (!is_short_of_workers)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a webhook worker: too many background workers"),
+				 errdetail("Deliveries of the database with OID %u wait.",
+						   charge->key.database),
+				 errhint("Increase max_worker_processes, or name fewer databases in webhook.databases.")));
+	is_short_of_workers = true;
+}
+
+/* Start what is to be started; returns ms until there is more to do. */
+static long
+tend_workers(void)
+{
+	HASH_SEQ_STATUS scan;
+	Charge	   *charge;
+	TimestampTz now = GetCurrentTimestamp();
+	long		timeout = LOOK_INTERVAL_MS;
+	int			n_starting = 0;
+
+	hash_seq_init(&scan, charges);
+	while ((charge = hash_seq_search(&scan)) != NULL)
+	{
+		if (charge->slot >= 0)
+			check_worker(charge, now);
+		if (charge->slot >= 0 &&
+			webhook_shared_slot(charge->slot).state == WEBHOOK_STATE_STARTING)
+			n_starting++;
+	}
+
+	hash_seq_init(&scan, charges);
+	while ((charge = hash_seq_search(&scan)) != NULL)
+	{
+		if (charge->slot >= 0)
+			continue;
+		if (!charge->is_listed)
+		{
+			hash_search(charges, &charge->key, HASH_REMOVE, NULL);
+			continue;
+		}
+		if (charge->is_absent || webhook_shared_is_blocked(charge->key.database))
+			continue;
+		if (charge->start_at > now)
+		{
+			timeout = Min(timeout,
+						  TimestampDifferenceMilliseconds(now, charge->start_at) + 1);
+			continue;
+		}
+		if (n_starting >= MAX_STARTING)
+			continue;			/* one of them will wake us */
+		start_charge(charge, now);
+		n_starting++;
+	}
+	return timeout;
+}
+
+/* Databases where CREATE EXTENSION asked for a worker. */
+static void
+take_requests(void)
+{
+	Oid			databases[64];
+	int			n;
+	bool		any = webhook_shared_take_requests(databases, lengthof(databases), &n);
+	HASH_SEQ_STATUS scan;
+	Charge	   *charge;
+
+	if (!any && n == 0)
+		return;
+	hash_seq_init(&scan, charges);
+	while ((charge = hash_seq_search(&scan)) != NULL)
+	{
+		bool		is_asked = any;
+
+		for (int i = 0; i < n; i++)
+			is_asked |= charge->key.database == databases[i];
+		if (is_asked)
+		{
+			charge->is_absent = false;
+			charge->start_at = 0;
+		}
+	}
+}
+
+void
+webhook_launcher_main(Datum arg)
+{
+	HASHCTL		info = {0};
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	webhook_shared_attach_launcher();
+
+	info.keysize = sizeof(((Charge *) NULL)->key);
+	info.entrysize = sizeof(Charge);
+	charges = hash_create("webhook workers", 64, &info, HASH_ELEM | HASH_BLOBS);
+
+	while (!ShutdownRequestPending)
+	{
+		long		timeout;
+
+		list_databases();
+		take_requests();
+		timeout = tend_workers();
+		pgstat_report_activity(STATE_IDLE, NULL);
+
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	proc_exit(0);
+}
+
+/*
+ * webhook.start_worker() returns void
+ *		Ask the launcher for a worker in this database, after the commit.
+ */
+Datum
+start_worker(PG_FUNCTION_ARGS)
+{
+	if (webhook_shared_is_loaded())
+		webhook_shared_launch_at_commit();
+	else
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("webhook is not loaded: deliveries are queued, but not sent"),
+				 errhint("Add webhook to shared_preload_libraries and restart the server.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.stat_worker()
+ *		One row a worker process of the cluster.
+ */
+Datum
+stat_worker(PG_FUNCTION_ARGS)
+{
+	static const char *const states[] = {
+		[WEBHOOK_STATE_STARTING] = "starting",
+		[WEBHOOK_STATE_RUNNING] = "running",
+		[WEBHOOK_STATE_DISABLED] = "disabled",
+		[WEBHOOK_STATE_BACKOFF] = "backoff",
+		[WEBHOOK_STATE_STOPPED] = "stopped",
+		[WEBHOOK_STATE_FAILED] = "failed",
+		[WEBHOOK_STATE_ABSENT] = "absent",
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < webhook_shared_slots(); i++)
+	{
+		WebhookSlotInfo info = webhook_shared_slot(i);
+		Datum		values[9] = {0};
+		bool		nulls[9] = {0};
+		char	   *database;
+		NameData	name = {{0}};
+
+		if (!info.used || info.state == WEBHOOK_STATE_ABSENT)
+			continue;
+		database = get_database_name(info.database);
+		if (database != NULL)
+			namestrcpy(&name, database);
+		values[0] = Int32GetDatum(info.pid);
+		nulls[0] = info.pid == 0;
+		values[1] = NameGetDatum(&name);
+		nulls[1] = database == NULL;
+		values[2] = Int32GetDatum(info.number);
+		values[3] = CStringGetTextDatum(states[info.state]);
+		values[4] = TimestampTzGetDatum(info.started_at);
+		nulls[4] = info.started_at == 0;
+		values[5] = Int32GetDatum(info.in_flight);
+		values[6] = Int64GetDatum(info.attempts);
+		values[7] = CStringGetTextDatum(info.last_error);
+		nulls[7] = info.last_error[0] == '\0';
+		values[8] = TimestampTzGetDatum(info.last_error_at);
+		nulls[8] = info.last_error_at == 0;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,122 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *	  All SQL of the worker on webhook_log and webhook_attempt.
+ *
+ * Everything here runs in a worker's transaction, with the rights of the
+ * bootstrap superuser, and knows nothing of HTTP.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_QUEUE_H
+#define WEBHOOK_QUEUE_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+/* Where the last claim of an action ended. */
+typedef struct WebhookCursor
+{
+	TimestampTz retry_at;
+	int64		log_id;
+} WebhookCursor;
+
+/* A claimed delivery. */
+typedef struct WebhookDelivery
+{
+	int64		log_id;
+	int32		action_id;
+	bool		ordered;
+	char	   *webhook_id;
+	char	   *operation;
+	char	   *record_id;
+	Jsonb	   *record;
+	Jsonb	   *old_record;
+	Jsonb	   *computed;
+	int			attempts;		/* made before */
+	int			retries;		/* steps of the retry schedule used */
+	TimestampTz queued_at;
+} WebhookDelivery;
+
+/* What became of a delivery. */
+typedef enum WebhookVerdict
+{
+	WEBHOOK_SUCCEEDED,
+	WEBHOOK_FAILED,				/* after a request; retry_at tells */
+	WEBHOOK_UNSENDABLE,			/* no request could be made of it: failed */
+	WEBHOOK_RELEASED			/* not tried: queued again, at retry_at */
+} WebhookVerdict;
+
+typedef struct WebhookResult
+{
+	WebhookVerdict verdict;
+	int64		log_id;
+	int32		action_id;
+	bool		ordered;
+	char	   *record_id;
+	int			attempts;		/* including this one */
+	int			retries;
+	TimestampTz retry_at;		/* 0: never again */
+	TimestampTz started_at;
+	int64		duration;		/* microseconds */
+	int			http_status;	/* 0: none */
+	char	   *error;			/* server's encoding, as the two below */
+	char	   *request_body;
+	char	   *response_body;
+} WebhookResult;
+
+/*
+ * Claim up to limit due deliveries of an action, in order, from behind the
+ * cursor, which moves on.  They are Dispatched once the transaction commits.
+ * Returns a list of WebhookDelivery * in the current memory context.
+ * *exhausted tells that nothing more is due behind the cursor.
+ */
+extern List *webhook_queue_claim(int32 action_id, bool ordered, int worker,
+								 WebhookCursor *cursor, TimestampTz now,
+								 int limit, bool *exhausted);
+
+/* Claim single deliveries of an ordered action, where they may go now. */
+extern List *webhook_queue_claim_successors(List *log_ids, int worker,
+											TimestampTz now);
+
+/*
+ * Record results (WebhookResult *), many rows a statement, with their attempt
+ * rows.  Returns the log_ids (int64 *) of what may follow in ordered
+ * actions.
+ */
+extern List *webhook_queue_settle(List *results);
+
+/*
+ * Record a single result without waiting for a lock on its row; false: the
+ * row is locked by somebody.
+ */
+extern bool webhook_queue_try_lock(int64 log_id);
+
+/* Queue again what a worker that is no more had dispatched; how many. */
+extern int64 webhook_queue_recover(int worker, int workers);
+
+/* When the action's next delivery behind "after" falls due; 0: none. */
+extern TimestampTz webhook_queue_next_due(int32 action_id, TimestampTz after);
+
+/*
+ * Actions that have something to send: calls found for each with the moment
+ * at which its first delivery falls due.
+ */
+typedef void (*WebhookActionFound) (int32 action_id, TimestampTz due, void *arg);
+extern void webhook_queue_survey(WebhookActionFound found, void *arg);
+
+/* An action that is no more: what is still queued for it fails. */
+extern void webhook_queue_drop_action(int32 action_id);
+
+/* A receiver is gone for good (410): disable the action. */
+extern void webhook_queue_disable_action(int32 action_id);
+
+/*
+ * Look at up to limit deliveries with a log_id behind *behind, which moves
+ * on, and delete those that ended before "before"; false: there are no more
+ * that old.
+ */
+extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit);
+
+#endif							/* WEBHOOK_QUEUE_H */

@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.h
+ *	  HTTP requests in flight.  Knows nothing of tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_SENDER_H
+#define WEBHOOK_SENDER_H
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+
+typedef enum WebhookOutcome
+{
+	WEBHOOK_ANSWERED,			/* the receiver answered; see http_status */
+	WEBHOOK_UNANSWERED,			/* no, or no whole, answer; see error */
+	WEBHOOK_LOCAL_FAILURE		/* no request for a reason of ours (no
+								 * descriptor, no memory): costs no attempt */
+} WebhookOutcome;
+
+/*
+ * One request.  The caller allocates it (zeroed) and all that it points to in
+ * "context" and keeps it until webhook_sender_done gives it back.
+ */
+typedef struct WebhookSend
+{
+	/* given */
+	MemoryContext context;		/* what the answer is stored in */
+	void	   *owner;			/* the caller's own */
+	const char *method;			/* POST or PUT */
+	const char *url;			/* UTF-8 or ASCII */
+	const char **headers;		/* "Name: value", UTF-8; NULL-terminated */
+	const char *username;		/* UTF-8; NULL: no authentication */
+	const char *password;
+	const char *client_certificate; /* path of a PEM file with certificate and
+									 * key, or NULL */
+	const char *body;
+	size_t		body_len;
+	int64		timeout;		/* ms, for the whole request */
+	int64		connect_timeout;	/* ms */
+	size_t		response_limit; /* bytes of the answer's body to keep */
+
+	/* the answer */
+	WebhookOutcome outcome;
+	int			http_status;	/* 0: none */
+	char	   *error;			/* plain words, server's encoding; NULL if the
+								 * status is 2xx and the answer is whole */
+	char	   *response;		/* raw bytes as received, not terminated */
+	size_t		response_len;
+	int64		retry_after;	/* seconds asked for by Retry-After; -1: none */
+	TimestampTz started_at;
+	int64		duration;		/* microseconds */
+
+	struct WebhookTransfer *transfer;	/* sender's own */
+	struct WebhookSend *next;	/* sender's own */
+} WebhookSend;
+
+/*
+ * Set up libcurl in this process; raises ERRCODE_OUT_OF_MEMORY or
+ * ERRCODE_SYSTEM_ERROR.  Called once, after the fork.
+ */
+extern void webhook_sender_start(void);
+
+/* The settings were reloaded: open no request on a connection of before. */
+extern void webhook_sender_reload(void);
+
+/*
+ * Hand a request to the network.  Never raises an error: what can't be sent
+ * comes back from webhook_sender_done with its reason.
+ */
+extern void webhook_sender_send(WebhookSend *send);
+
+/* The descriptor to wait for (readable), and how long at most: ms, -1 = no limit. */
+extern pgsocket webhook_sender_socket(void);
+extern long webhook_sender_timeout(void);
+
+/* Do what is to be done without waiting; returns the number of events seen. */
+extern int	webhook_sender_progress(void);
+
+/* The next finished request, or NULL. */
+extern WebhookSend *webhook_sender_done(void);
+
+/* How many are in flight. */
+extern int	webhook_sender_in_flight(void);
+
+/* How many may be in flight with the descriptors that this process has. */
+extern int	webhook_sender_capacity(void);
+
+/*
+ * Backend side, no network.  Check a URL by libcurl's URL parser: returns NULL
+ * if it is http or https with a host and without user information, else a
+ * message (palloc'd; no trailing period).
+ */
+extern char *webhook_sender_check_url(const char *url);
+
+#endif							/* WEBHOOK_SENDER_H */

@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The webhook.* settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_SETTINGS_H
+#define WEBHOOK_SETTINGS_H
+
+#include "address.h"
+
+/* Parsed form of webhook.retry_schedule. */
+typedef struct WebhookSchedule
+{
+	int			n_delays;
+	int64		delays[FLEXIBLE_ARRAY_MEMBER];	/* microseconds */
+} WebhookSchedule;
+
+extern bool webhook_enabled;
+extern int	webhook_workers_per_database;
+extern int	webhook_timeout;	/* ms */
+extern int	webhook_connect_timeout;	/* ms */
+extern char *webhook_retry_schedule;
+extern int	webhook_max_in_flight;
+extern int	webhook_max_in_flight_per_action;
+extern int	webhook_max_actions_per_workflow;
+extern int	webhook_log_retention;	/* seconds; 0: kept for ever */
+extern int	webhook_log_response_size;	/* bytes */
+extern int	webhook_max_payload_size;	/* bytes */
+extern char *webhook_allowed_networks;
+extern bool webhook_allow_http;
+extern char *webhook_ca_file;
+extern char *webhook_proxy;
+extern char *webhook_certificate_directory;
+extern char *webhook_databases;
+
+/* What the check hooks made of the strings; never NULL after start. */
+extern const WebhookSchedule *webhook_default_schedule;
+extern const WebhookNetworks *webhook_networks;
+
+/* Define the settings; called by _PG_init. */
+extern void webhook_settings_init(void);
+
+/* Is this database one of webhook.databases? */
+extern bool webhook_settings_has_database(const char *name);
+
+#endif							/* WEBHOOK_SETTINGS_H */

@@ -1,0 +1,642 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared.c
+ *	  Shared memory: a slot for each worker, wake-up at commit, and what the
+ *	  workers of a database must count together.
+ *
+ * A transaction that enqueued tells the workers of its database, after its
+ * commit, which action has new work and from which retry_at on; so a worker
+ * finds the rows by one index probe and never walks over what it has already
+ * dealt with.  No NOTIFY: its lock serialises commits.  What is lost with a
+ * wake-up (a prepared transaction, a crash) is found by the worker's slow
+ * survey.
+ *
+ * Runs in every process.  Where the library isn't preloaded there is no
+ * shared memory, and all of this does nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#define MAX_REQUESTS 64
+#define MAX_BLOCKED 16
+#define MAX_ACTIONS 4096
+#define BLOCK_TIMEOUT_MS 5000
+
+typedef struct WorkerSlot
+{
+	WebhookSlotInfo info;
+	Latch	   *latch;			/* NULL: nobody attached */
+	bool		rescan;
+	int			n_hints;
+	WebhookHint hints[WEBHOOK_MAX_HINTS];
+} WorkerSlot;
+
+typedef struct ActionKey
+{
+	Oid			database;
+	int32		action_id;
+} ActionKey;
+
+typedef struct ActionEntry
+{
+	ActionKey	key;
+	int			in_flight;
+	bool		awaited;		/* somebody was refused */
+	TimestampTz next_moment;	/* for a rate limit */
+} ActionEntry;
+
+typedef struct SharedState
+{
+	LWLock	   *lock;
+	Latch	   *launcher_latch;
+	bool		any_request;	/* more requests than fit */
+	int			n_requests;
+	Oid			requests[MAX_REQUESTS];
+	int			n_blocked;
+	struct
+	{
+		Oid			database;
+		int			pid;		/* of who blocks it */
+	}			blocked[MAX_BLOCKED];
+	int			n_slots;
+	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
+} SharedState;
+
+static SharedState *shared = NULL;
+static HTAB *action_hash = NULL;
+static WorkerSlot *my_slot = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+/* What this transaction will tell after its commit. */
+static bool pending_rescan = false;
+static bool pending_launch = false;
+static int	n_pending = 0;
+static WebhookHint pending[WEBHOOK_MAX_HINTS];
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(SharedState, slots),
+					mul_size(sizeof(WorkerSlot), max_worker_processes));
+}
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(add_size(shared_size(),
+									hash_estimate_size(MAX_ACTIONS,
+													   sizeof(ActionEntry))));
+	RequestNamedLWLockTranche("webhook", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+	HASHCTL		info = {0};
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("webhook", shared_size(), &found);
+	if (!found)
+	{
+		memset(shared, 0, shared_size());
+		shared->lock = &(GetNamedLWLockTranche("webhook"))->lock;
+		shared->n_slots = max_worker_processes;
+	}
+	info.keysize = sizeof(ActionKey);
+	info.entrysize = sizeof(ActionEntry);
+	action_hash = ShmemInitHash("webhook actions", MAX_ACTIONS, MAX_ACTIONS,
+								&info, HASH_ELEM | HASH_BLOBS);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Add a hint to a list of WEBHOOK_MAX_HINTS; false: no room. */
+static bool
+add_hint(WebhookHint *hints, int *n, int32 action_id, TimestampTz retry_at)
+{
+	for (int i = 0; i < *n; i++)
+	{
+		if (hints[i].action_id == action_id)
+		{
+			hints[i].retry_at = Min(hints[i].retry_at, retry_at);
+			return true;
+		}
+	}
+	if (*n == WEBHOOK_MAX_HINTS)
+		return false;
+	hints[*n].action_id = action_id;
+	hints[*n].retry_at = retry_at;
+	(*n)++;
+	return true;
+}
+
+/* Tell all workers of a database; the lock must not be held. */
+static void
+tell_workers(Oid database, bool rescan, const WebhookHint *hints, int n)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+		bool		told = slot->rescan || slot->n_hints > 0;
+
+		if (slot->latch == NULL || slot->info.database != database)
+			continue;
+		if (rescan)
+			slot->rescan = true;
+		for (int j = 0; j < n && !slot->rescan; j++)
+		{
+			if (!add_hint(slot->hints, &slot->n_hints,
+						  hints[j].action_id, hints[j].retry_at))
+				slot->rescan = true;
+		}
+
+		/* Told and not yet listened: its latch is set already. */
+		if (!told)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(shared->lock);
+}
+
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (shared != NULL && (pending_rescan || n_pending > 0))
+				tell_workers(MyDatabaseId, pending_rescan, pending, n_pending);
+			if (shared != NULL && pending_launch)
+			{
+				LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+				if (shared->n_requests < MAX_REQUESTS)
+					shared->requests[shared->n_requests++] = MyDatabaseId;
+				else
+					shared->any_request = true;
+				LWLockRelease(shared->lock);
+				webhook_shared_wake_launcher();
+			}
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	pending_rescan = false;
+	pending_launch = false;
+	n_pending = 0;
+}
+
+void
+webhook_shared_init(void)
+{
+	RegisterXactCallback(on_xact_event, NULL);
+
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+bool
+webhook_shared_is_loaded(void)
+{
+	return shared != NULL;
+}
+
+/* ---------------------------------------------------------------------
+ * Sessions
+ * ---------------------------------------------------------------------
+ */
+
+void
+webhook_shared_wake_at_commit(int32 action_id, TimestampTz retry_at)
+{
+	if (!add_hint(pending, &n_pending, action_id, retry_at))
+		pending_rescan = true;
+}
+
+void
+webhook_shared_rescan_at_commit(void)
+{
+	pending_rescan = true;
+}
+
+void
+webhook_shared_rescan(Oid database)
+{
+	if (shared != NULL)
+		tell_workers(database, true, NULL, 0);
+}
+
+void
+webhook_shared_launch_at_commit(void)
+{
+	pending_launch = true;
+}
+
+void
+webhook_shared_wake_launcher(void)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	if (shared->launcher_latch != NULL)
+		SetLatch(shared->launcher_latch);
+	LWLockRelease(shared->lock);
+}
+
+/* Send SIGTERM to a database's workers; returns how many there are. */
+static int
+terminate_workers(Oid database)
+{
+	int			n = 0;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot->info.database == database)
+		{
+			kill(slot->info.pid, SIGTERM);
+			n++;
+		}
+	}
+	LWLockRelease(shared->lock);
+	return n;
+}
+
+void
+webhook_shared_block(Oid database)
+{
+	TimestampTz deadline;
+
+	if (shared == NULL)
+		return;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (shared->n_blocked < MAX_BLOCKED)
+	{
+		shared->blocked[shared->n_blocked].database = database;
+		shared->blocked[shared->n_blocked].pid = MyProcPid;
+		shared->n_blocked++;
+	}
+	LWLockRelease(shared->lock);
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										   BLOCK_TIMEOUT_MS);
+	while (terminate_workers(database) > 0 &&
+		   GetCurrentTimestamp() < deadline)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 5, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+webhook_shared_unblock(Oid database)
+{
+	if (shared == NULL)
+		return;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_blocked; i++)
+	{
+		if (shared->blocked[i].database == database &&
+			shared->blocked[i].pid == MyProcPid)
+		{
+			shared->blocked[i] = shared->blocked[--shared->n_blocked];
+			break;
+		}
+	}
+	LWLockRelease(shared->lock);
+	webhook_shared_wake_launcher();
+}
+
+/* ---------------------------------------------------------------------
+ * Launcher
+ * ---------------------------------------------------------------------
+ */
+
+static void
+detach_launcher(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher_latch = NULL;
+	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_attach_launcher(void)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher_latch = MyLatch;
+	LWLockRelease(shared->lock);
+	before_shmem_exit(detach_launcher, (Datum) 0);
+}
+
+int
+webhook_shared_slots(void)
+{
+	return shared != NULL ? shared->n_slots : 0;
+}
+
+WebhookSlotInfo
+webhook_shared_slot(int index)
+{
+	WebhookSlotInfo info;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	info = shared->slots[index].info;
+	LWLockRelease(shared->lock);
+	return info;
+}
+
+int
+webhook_shared_reserve(Oid database, int number)
+{
+	int			result = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (!slot->info.used)
+		{
+			memset(slot, 0, sizeof(WorkerSlot));
+			slot->info.used = true;
+			slot->info.database = database;
+			slot->info.number = number;
+			slot->info.state = WEBHOOK_STATE_STARTING;
+			result = i;
+			break;
+		}
+	}
+	LWLockRelease(shared->lock);
+	return result;
+}
+
+void
+webhook_shared_free(int index)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->slots[index].info.used = false;
+	LWLockRelease(shared->lock);
+}
+
+bool
+webhook_shared_is_blocked(Oid database)
+{
+	bool		result = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_blocked;)
+	{
+		/* One that died forgot to unblock. */
+		if (BackendPidGetProc(shared->blocked[i].pid) == NULL)
+		{
+			shared->blocked[i] = shared->blocked[--shared->n_blocked];
+			continue;
+		}
+		if (shared->blocked[i].database == database)
+			result = true;
+		i++;
+	}
+	LWLockRelease(shared->lock);
+	return result;
+}
+
+bool
+webhook_shared_take_requests(Oid *databases, int max, int *n)
+{
+	bool		any;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	any = shared->any_request || shared->n_requests > max;
+	*n = Min(shared->n_requests, max);
+	memcpy(databases, shared->requests, *n * sizeof(Oid));
+	shared->n_requests = 0;
+	shared->any_request = false;
+	LWLockRelease(shared->lock);
+	return any;
+}
+
+/* ---------------------------------------------------------------------
+ * Worker
+ * ---------------------------------------------------------------------
+ */
+
+bool
+webhook_shared_is_worker(void)
+{
+	return my_slot != NULL;
+}
+
+static void
+detach_worker(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->latch = NULL;
+	my_slot->info.pid = 0;
+	my_slot->info.in_flight = 0;
+	if (my_slot->info.state < WEBHOOK_STATE_STOPPED)
+		my_slot->info.state = WEBHOOK_STATE_FAILED;
+	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_attach_worker(int index, Oid *database, int *number)
+{
+	my_slot = &shared->slots[index];
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->latch = MyLatch;
+	my_slot->info.pid = MyProcPid;
+	my_slot->info.started_at = GetCurrentTimestamp();
+	*database = my_slot->info.database;
+	*number = my_slot->info.number;
+	LWLockRelease(shared->lock);
+	before_shmem_exit(detach_worker, (Datum) 0);
+}
+
+void
+webhook_shared_set_state(WebhookWorkerState state)
+{
+	my_slot->info.state = state;
+}
+
+WebhookWorkerState
+webhook_shared_get_state(void)
+{
+	return my_slot->info.state;
+}
+
+void
+webhook_shared_set_progress(int in_flight, int64 attempts)
+{
+	my_slot->info.in_flight = in_flight;
+	my_slot->info.attempts = attempts;
+}
+
+void
+webhook_shared_set_error(const char *message)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	strlcpy(my_slot->info.last_error, message, WEBHOOK_ERROR_SIZE);
+	my_slot->info.last_error_at = GetCurrentTimestamp();
+	LWLockRelease(shared->lock);
+}
+
+bool
+webhook_shared_take_hints(WebhookHint *hints, int *n)
+{
+	bool		rescan;
+
+	/* Unlocked look first: most turns find nothing. */
+	*n = 0;
+	if (!my_slot->rescan && my_slot->n_hints == 0)
+		return false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	rescan = my_slot->rescan;
+	*n = my_slot->n_hints;
+	memcpy(hints, my_slot->hints, *n * sizeof(WebhookHint));
+	my_slot->rescan = false;
+	my_slot->n_hints = 0;
+	LWLockRelease(shared->lock);
+	return rescan;
+}
+
+/* The entry of an action of this database; NULL if the table is full. */
+static ActionEntry *
+find_action(int32 action_id)
+{
+	ActionKey	key = {0};
+	ActionEntry *entry;
+	bool		found;
+
+	key.database = MyDatabaseId;
+	key.action_id = action_id;
+	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
+
+	if (hash_get_num_entries(action_hash) >= MAX_ACTIONS)
+	{
+		/* Forget those that say nothing. */
+		HASH_SEQ_STATUS scan;
+		TimestampTz now = GetCurrentTimestamp();
+
+		hash_seq_init(&scan, action_hash);
+		while ((entry = hash_seq_search(&scan)) != NULL)
+		{
+			if (entry->in_flight == 0 && entry->next_moment < now)
+				hash_search(action_hash, &entry->key, HASH_REMOVE, NULL);
+		}
+	}
+	entry = hash_search(action_hash, &key, HASH_ENTER_NULL, &found);
+	if (entry != NULL && !found)
+	{
+		entry->in_flight = 0;
+		entry->awaited = false;
+		entry->next_moment = 0;
+	}
+	return entry;
+}
+
+bool
+webhook_shared_acquire(int32 action_id, int limit)
+{
+	ActionEntry *entry;
+	bool		granted = false;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL)
+	{
+		granted = entry->in_flight < limit;
+		if (granted)
+			entry->in_flight++;
+		else
+			entry->awaited = true;
+	}
+	LWLockRelease(shared->lock);
+	return granted;
+}
+
+void
+webhook_shared_release(int32 action_id)
+{
+	ActionEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL && entry->in_flight > 0)
+	{
+		entry->in_flight--;
+		if (entry->awaited)
+		{
+			entry->awaited = false;
+			for (int i = 0; i < shared->n_slots; i++)
+			{
+				WorkerSlot *slot = &shared->slots[i];
+
+				if (slot->latch != NULL && slot != my_slot &&
+					slot->info.database == MyDatabaseId)
+					SetLatch(slot->latch);
+			}
+		}
+	}
+	LWLockRelease(shared->lock);
+}
+
+TimestampTz
+webhook_shared_reserve_moment(int32 action_id, int rate)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz moment = now;
+	ActionEntry *entry;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL)
+	{
+		moment = Max(now, entry->next_moment);
+		entry->next_moment = moment + USECS_PER_SEC / rate;
+	}
+	LWLockRelease(shared->lock);
+	return moment;
+}

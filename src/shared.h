@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared.h
+ *	  Shared memory: a slot for each worker, wake-up at commit, and what the
+ *	  workers of a database must count together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_SHARED_H
+#define WEBHOOK_SHARED_H
+
+#include "datatype/timestamp.h"
+
+typedef enum WebhookWorkerState
+{
+	WEBHOOK_STATE_STARTING,
+	WEBHOOK_STATE_RUNNING,
+	WEBHOOK_STATE_DISABLED,		/* webhook.enabled is off */
+	WEBHOOK_STATE_BACKOFF,		/* waits after an error of its own */
+	WEBHOOK_STATE_STOPPED,		/* ended when asked to */
+	WEBHOOK_STATE_FAILED,		/* ended by an error */
+	WEBHOOK_STATE_ABSENT		/* found no extension in its database */
+} WebhookWorkerState;
+
+#define WEBHOOK_ERROR_SIZE 256
+
+/* A copy of a slot, for views and the launcher. */
+typedef struct WebhookSlotInfo
+{
+	bool		used;
+	Oid			database;
+	int			number;			/* 0, 1, ... among the database's workers */
+	int			pid;			/* 0: not running */
+	WebhookWorkerState state;
+	TimestampTz started_at;
+	int			in_flight;
+	int64		attempts;
+	char		last_error[WEBHOOK_ERROR_SIZE];
+	TimestampTz last_error_at;
+} WebhookSlotInfo;
+
+/* What a commit told the worker: where new work begins. */
+typedef struct WebhookHint
+{
+	int32		action_id;
+	TimestampTz retry_at;
+} WebhookHint;
+
+#define WEBHOOK_MAX_HINTS 64
+
+extern void webhook_shared_init(void);
+extern bool webhook_shared_is_loaded(void);
+
+/* ---- sessions ---- */
+
+/* After commit, wake the database's workers: an action has new work. */
+extern void webhook_shared_wake_at_commit(int32 action_id,
+										  TimestampTz retry_at);
+
+/* After commit, let them look at everything anew (configuration, log). */
+extern void webhook_shared_rescan_at_commit(void);
+
+/* Now: the same, for a database. */
+extern void webhook_shared_rescan(Oid database);
+
+/* After commit, let the launcher look at this database. */
+extern void webhook_shared_launch_at_commit(void);
+
+/* Now: let the launcher look for databases. */
+extern void webhook_shared_wake_launcher(void);
+
+/*
+ * End a database's workers and let none start until unblocked; waits for
+ * them at most five seconds.
+ */
+extern void webhook_shared_block(Oid database);
+extern void webhook_shared_unblock(Oid database);
+
+/* ---- launcher ---- */
+
+extern void webhook_shared_attach_launcher(void);
+extern int	webhook_shared_slots(void);
+extern WebhookSlotInfo webhook_shared_slot(int index);
+
+/* Reserve a slot for a worker about to be started; -1: none is free. */
+extern int	webhook_shared_reserve(Oid database, int number);
+extern void webhook_shared_free(int index);
+extern bool webhook_shared_is_blocked(Oid database);
+
+/* Take the databases that asked for a worker; true: any may have. */
+extern bool webhook_shared_take_requests(Oid *databases, int max, int *n);
+
+/* ---- worker ---- */
+
+/* Is this process a worker? */
+extern bool webhook_shared_is_worker(void);
+
+extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
+extern void webhook_shared_set_state(WebhookWorkerState state);
+extern WebhookWorkerState webhook_shared_get_state(void);
+extern void webhook_shared_set_progress(int in_flight, int64 attempts);
+extern void webhook_shared_set_error(const char *message);
+
+/* Take what commits have told; true: look at everything anew. */
+extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
+
+/*
+ * Permission for one more request of an action, at most limit at a time over
+ * all of the database's workers.  False: all are taken, and the worker will
+ * be woken when one is given back.
+ */
+extern bool webhook_shared_acquire(int32 action_id, int limit);
+extern void webhook_shared_release(int32 action_id);
+
+/*
+ * Reserve the next moment at which an action with a limit of "rate" requests
+ * a second may send, over all workers.
+ */
+extern TimestampTz webhook_shared_reserve_moment(int32 action_id, int rate);
+
+#endif							/* WEBHOOK_SHARED_H */

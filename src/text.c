@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ *
+ * text.c
+ *	  What strangers sent, made into text that the database can hold.
+ *
+ * Runs in the worker.  An answer that could not be stored would make its
+ * delivery be sent again and again; so everything can be stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "text.h"
+
+#define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
+
+/* Valid UTF-8 made of any bytes. */
+static void
+repair_utf8(StringInfo out, const char *bytes, size_t len)
+{
+	size_t		i = 0;
+
+	while (i < len)
+	{
+		const unsigned char *p = (const unsigned char *) bytes + i;
+		int			l;
+
+		if (*p != 0 && *p < 0x80)
+		{
+			appendStringInfoCharMacro(out, *p);
+			i++;
+			continue;
+		}
+		l = pg_utf_mblen(p);
+		if (*p >= 0xc2 && i + l > len)
+			break;				/* cut by the end */
+		if (*p != 0 && l > 1 && pg_utf8_islegal(p, l))
+		{
+			appendBinaryStringInfo(out, (const char *) p, l);
+			i += l;
+		}
+		else
+		{
+			appendStringInfoString(out, REPLACEMENT);
+			i++;
+		}
+	}
+}
+
+/* UTF-8 in another encoding, with '?' for what that doesn't have. */
+static char *
+convert_to_server(const char *utf8, int len)
+{
+	Oid			proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	StringInfoData out;
+	char		buffer[MAX_CONVERSION_GROWTH * 256 + 1];
+
+	initStringInfo(&out);
+	while (len > 0)
+	{
+		int			chunk = pg_encoding_mbcliplen(PG_UTF8, utf8, len,
+												  Min(len, 256));
+		int			done = 0;
+
+		if (OidIsValid(proc))
+			done = pg_do_encoding_conversion_buf(proc, PG_UTF8,
+												 GetDatabaseEncoding(),
+												 (unsigned char *) utf8, chunk,
+												 (unsigned char *) buffer,
+												 sizeof(buffer), true);
+		if (done > 0)
+			appendStringInfoString(&out, buffer);
+		if (done < chunk)
+		{
+			appendStringInfoChar(&out, '?');
+			done += pg_utf_mblen((const unsigned char *) utf8 + done);
+		}
+		utf8 += done;
+		len -= done;
+	}
+	return out.data;
+}
+
+char *
+webhook_text_from_bytes(const char *bytes, size_t len)
+{
+	StringInfoData utf8;
+
+	initStringInfo(&utf8);
+	repair_utf8(&utf8, bytes, len);
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return utf8.data;
+	return convert_to_server(utf8.data, utf8.len);
+}
