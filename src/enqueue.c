@@ -7,21 +7,15 @@
  * checked by PostgreSQL (the trigger's WHEN clause) before this is called.
  * The log is written straight through the table access method, with no query
  * in between: the writer needs no right on it, no search path matters, and a
- * row costs as little as it can.  What can go wrong with the data of one
- * record (a json value that jsonb can't hold) must not fail the writer: such
- * a delivery is queued as Failed, with the reason.
+ * row costs as little as it can.  A record that can't be made into jsonb is
+ * queued as Failed, with the reason.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/partition.h"
 #include "catalog/pg_type.h"
@@ -30,15 +24,12 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
-#include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
+#include "move.h"
+#include "record.h"
 #include "shared.h"
 #include "utils/builtins.h"
-#include "utils/bytea.h"
-#include "utils/float.h"
-#include "utils/fmgroids.h"
-#include "utils/guc.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
@@ -46,9 +37,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 /* Columns of webhook.webhook_log, as the install script creates them. */
@@ -100,32 +89,7 @@ typedef struct QueuedWorkflow
 	MemoryContext context;
 } QueuedWorkflow;
 
-/* A table, or partition, that a workflow's trigger fires on. */
-typedef struct QueuedRelation
-{
-	Oid			relid;			/* hash key */
-	bool		is_valid;
-	bool		is_guarded;		/* its rows may fail to become jsonb */
-	int			n_key;
-	AttrNumber *key;			/* primary key's columns in key order */
-	FmgrInfo   *key_output;		/* of the column, if there is just one */
-	TupleDesc	key_desc;		/* of the row they make, if there are more */
-	FmgrInfo	to_jsonb;
-	MemoryContext context;
-} QueuedRelation;
-
-/* One event: what all of its deliveries have in common. */
-typedef struct QueuedEvent
-{
-	const char *operation;
-	char	   *record_id;
-	Jsonb	   *record;
-	Jsonb	   *old_record;
-	char	   *error;
-} QueuedEvent;
-
 static HTAB *workflow_cache = NULL;
-static HTAB *relation_cache = NULL;
 static uint64 cached_generation = 0;
 static Oid	status_type = InvalidOid;
 static Oid	status_queued;
@@ -142,25 +106,7 @@ PG_FUNCTION_INFO_V1(log_changed);
  */
 
 static void
-on_relcache_inval(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS scan;
-	QueuedRelation *rel;
-
-	if (relid != InvalidOid)
-	{
-		rel = hash_search(relation_cache, &relid, HASH_FIND, NULL);
-		if (rel != NULL)
-			rel->is_valid = false;
-		return;
-	}
-	hash_seq_init(&scan, relation_cache);
-	while ((rel = hash_seq_search(&scan)) != NULL)
-		rel->is_valid = false;
-}
-
-static void
-create_caches(void)
+create_cache(void)
 {
 	HASHCTL		info = {0};
 
@@ -168,11 +114,6 @@ create_caches(void)
 	info.entrysize = sizeof(QueuedWorkflow);
 	workflow_cache = hash_create("webhook workflows", 16, &info,
 								 HASH_ELEM | HASH_BLOBS);
-	info.keysize = sizeof(Oid);
-	info.entrysize = sizeof(QueuedRelation);
-	relation_cache = hash_create("webhook modules", 16, &info,
-								 HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(on_relcache_inval, (Datum) 0);
 }
 
 /* Forget all workflows; called where none is in use. */
@@ -314,263 +255,10 @@ copy_workflow(const QueuedWorkflow *workflow)
 	return copy;
 }
 
-/* Can a value of this type always become jsonb? */
-static bool
-is_safe_type(Oid type)
-{
-	Oid			element = get_element_type(type);
-
-	if (OidIsValid(element))
-		type = element;
-	switch (getBaseType(type))
-	{
-		case BOOLOID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case FLOAT4OID:
-		case FLOAT8OID:
-		case NUMERICOID:
-		case TEXTOID:
-		case VARCHAROID:
-		case BPCHAROID:
-		case NAMEOID:
-		case CHAROID:
-		case BYTEAOID:
-		case DATEOID:
-		case TIMEOID:
-		case TIMETZOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-		case INTERVALOID:
-		case UUIDOID:
-		case JSONBOID:
-		case INETOID:
-		case CIDROID:
-			return true;
-		default:
-			return type_is_enum(type);
-	}
-}
-
-/* The columns of the primary key; the caller's context. */
-static int
-find_primary_key(Relation rel, AttrNumber **key)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	int			n = 0;
-
-	*key = NULL;
-	foreach(lc, indexes)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-											ObjectIdGetDatum(lfirst_oid(lc)));
-		Form_pg_index index;
-
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
-		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary)
-		{
-			n = index->indnkeyatts;
-			*key = palloc(n * sizeof(AttrNumber));
-			for (int i = 0; i < n; i++)
-				(*key)[i] = index->indkey.values[i];
-		}
-		ReleaseSysCache(tuple);
-		if (n > 0)
-			break;
-	}
-	list_free(indexes);
-	return n;
-}
-
-static void
-load_relation(QueuedRelation *entry, Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	MemoryContext context;
-	MemoryContext old;
-
-	context = AllocSetContextCreate(CacheMemoryContext, "webhook module",
-									ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-
-	entry->is_guarded = false;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (!attr->attisdropped && !is_safe_type(attr->atttypid))
-			entry->is_guarded = true;
-	}
-
-	entry->key_output = NULL;
-	entry->key_desc = NULL;
-	entry->n_key = find_primary_key(rel, &entry->key);
-	if (entry->n_key == 1)
-	{
-		Oid			function;
-		bool		is_varlena;
-
-		getTypeOutputInfo(TupleDescAttr(desc, entry->key[0] - 1)->atttypid,
-						  &function, &is_varlena);
-		entry->key_output = palloc(sizeof(FmgrInfo));
-		fmgr_info_cxt(function, entry->key_output, context);
-	}
-	else if (entry->n_key > 1)
-	{
-		entry->key_desc = CreateTemplateTupleDesc(entry->n_key);
-		for (int i = 0; i < entry->n_key; i++)
-			TupleDescCopyEntry(entry->key_desc, i + 1, desc, entry->key[i]);
-		entry->key_desc = BlessTupleDesc(entry->key_desc);
-	}
-
-	fmgr_info_cxt(F_TO_JSONB, &entry->to_jsonb, context);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-											 list_make1(makeNullConst(rel->rd_rel->reltype,
-																	  -1, InvalidOid)),
-											 InvalidOid, InvalidOid,
-											 COERCE_EXPLICIT_CALL),
-					   &entry->to_jsonb);
-
-	MemoryContextSwitchTo(old);
-	entry->context = context;
-	entry->is_valid = true;
-}
-
-static QueuedRelation *
-find_relation(Relation rel)
-{
-	Oid			relid = RelationGetRelid(rel);
-	QueuedRelation *entry;
-	bool		found;
-
-	entry = hash_search(relation_cache, &relid, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->is_valid = false;
-		entry->context = NULL;
-	}
-	if (!entry->is_valid)
-	{
-		if (entry->context != NULL)
-			MemoryContextDelete(entry->context);
-		entry->context = NULL;
-		load_relation(entry, rel);
-	}
-	return entry;
-}
-
 /* ---------------------------------------------------------------------
  * The event
  * ---------------------------------------------------------------------
  */
-
-/*
- * Text forms must not depend on the writer's session: bytea is hex, floats
- * are shortest-precise, dates in ranges are ISO.  Returns a GUC nest level to
- * be ended, or 0 where the session has all of them already.
- */
-static int
-enter_canonical_output(void)
-{
-	int			level;
-
-	if (bytea_output == BYTEA_OUTPUT_HEX && extra_float_digits >= 1 &&
-		DateStyle == USE_ISO_DATES && IntervalStyle == INTSTYLE_POSTGRES)
-		return 0;
-
-	level = NewGUCNestLevel();
-	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
-/* The record's primary key as text; NULL if the module has none. */
-static char *
-format_record_id(QueuedRelation *entry, HeapTuple tuple, TupleDesc desc)
-{
-	Datum		values[INDEX_MAX_KEYS];
-	bool		nulls[INDEX_MAX_KEYS];
-	HeapTuple	key;
-
-	if (entry->n_key == 0)
-		return NULL;
-	for (int i = 0; i < entry->n_key; i++)
-		values[i] = heap_getattr(tuple, entry->key[i], desc, &nulls[i]);
-	if (entry->n_key == 1)
-		return nulls[0] ? NULL : OutputFunctionCall(entry->key_output, values[0]);
-
-	key = heap_form_tuple(entry->key_desc, values, nulls);
-	return OidOutputFunctionCall(F_RECORD_OUT, HeapTupleGetDatum(key));
-}
-
-static Jsonb *
-convert_tuple(QueuedRelation *entry, HeapTuple tuple, TupleDesc desc)
-{
-	Datum		row = heap_copy_tuple_as_datum(tuple, desc);
-
-	return DatumGetJsonbP(FunctionCall1(&entry->to_jsonb, row));
-}
-
-static void
-fill_event(QueuedEvent *event, QueuedRelation *entry, TupleDesc desc,
-		   HeapTuple tuple, HeapTuple old_tuple)
-{
-	event->record_id = format_record_id(entry, tuple, desc);
-	event->record = convert_tuple(entry, tuple, desc);
-	event->old_record = old_tuple ? convert_tuple(entry, old_tuple, desc) : NULL;
-}
-
-/* The same, for rows that may fail to become jsonb: the writer's save goes on. */
-static void
-fill_guarded_event(QueuedEvent *event, QueuedRelation *entry, TupleDesc desc,
-				   HeapTuple tuple, HeapTuple old_tuple)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		fill_event(event, entry, desc, tuple, old_tuple);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		/* A cancel or a termination is the session's, not the record's. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-			ERRCODE_TO_CATEGORY(ERRCODE_ADMIN_SHUTDOWN))
-			ReThrowError(error);
-		event->record = NULL;
-		event->old_record = NULL;
-		event->error = psprintf("the record could not be made into JSON: %s",
-								error->message);
-	}
-	PG_END_TRY();
-}
 
 /* Has this workflow never met the record?  Notes it down. */
 static bool
@@ -595,7 +283,8 @@ note_first(int32 workflow_id, const char *record_id)
 }
 
 static void
-insert_deliveries(const QueuedWorkflow *workflow, const QueuedEvent *event)
+insert_deliveries(const QueuedWorkflow *workflow, const char *operation,
+				  const WebhookRecord *record)
 {
 	Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
 								 RowExclusiveLock);
@@ -604,7 +293,7 @@ insert_deliveries(const QueuedWorkflow *workflow, const QueuedEvent *event)
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = table_slot_create(log, NULL);
 	TimestampTz now = GetCurrentTimestamp();
-	bool		failed = event->error != NULL;
+	bool		failed = record->error != NULL;
 
 	InitResultRelInfo(rri, log, 1, NULL, 0);
 	ExecOpenIndices(rri, false);
@@ -633,19 +322,19 @@ insert_deliveries(const QueuedWorkflow *workflow, const QueuedEvent *event)
 		SET(LOG_WORKFLOW_ID, Int32GetDatum(workflow->workflow_id));
 		SET(LOG_ACTION_ID, Int32GetDatum(workflow->actions[i].action_id));
 		SET(LOG_MODULE, ObjectIdGetDatum(workflow->module));
-		SET(LOG_OPERATION, CStringGetTextDatum(event->operation));
-		if (event->record_id != NULL)
-			SET(LOG_RECORD_ID, CStringGetTextDatum(event->record_id));
-		if (event->record != NULL)
-			SET(LOG_RECORD, JsonbPGetDatum(event->record));
-		if (event->old_record != NULL)
-			SET(LOG_OLD_RECORD, JsonbPGetDatum(event->old_record));
+		SET(LOG_OPERATION, CStringGetTextDatum(operation));
+		if (record->record_id != NULL)
+			SET(LOG_RECORD_ID, CStringGetTextDatum(record->record_id));
+		if (record->record != NULL)
+			SET(LOG_RECORD, JsonbPGetDatum(record->record));
+		if (record->old_record != NULL)
+			SET(LOG_OLD_RECORD, JsonbPGetDatum(record->old_record));
 		SET(LOG_STATUS, ObjectIdGetDatum(failed ? status_failed : status_queued));
 		SET(LOG_ATTEMPTS, Int16GetDatum(0));
 		if (failed)
 		{
 			SET(LOG_COMPLETED_AT, TimestampTzGetDatum(now));
-			SET(LOG_ERROR, CStringGetTextDatum(event->error));
+			SET(LOG_ERROR, CStringGetTextDatum(record->error));
 		}
 		else
 			SET(LOG_RETRY_AT, TimestampTzGetDatum(now));
@@ -677,7 +366,7 @@ insert_deliveries(const QueuedWorkflow *workflow, const QueuedEvent *event)
 static int32
 read_workflow_argument(TriggerData *trigdata)
 {
-	if (trigdata->tg_trigger->tgnargs != 1)
+	if (trigdata->tg_trigger->tgnargs < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" was not made by webhook.create_workflow",
@@ -704,23 +393,63 @@ is_module(Relation rel, Oid module)
 }
 
 /*
+ * What happened to which row: fills *operation, *tuple and *old_tuple.  False:
+ * nothing that the workflow is about.
+ */
+static bool
+read_event(TriggerData *trigdata, const QueuedWorkflow *workflow,
+		   const char **operation, HeapTuple *tuple, HeapTuple *old_tuple)
+{
+	int32		workflow_id = workflow->workflow_id;
+	bool		is_move = trigdata->tg_trigger->tgnargs > 1;
+
+	*tuple = trigdata->tg_trigtuple;
+	*old_tuple = NULL;
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+	{
+		*operation = "UPDATE";
+		*old_tuple = trigdata->tg_trigtuple;
+		*tuple = trigdata->tg_newtuple;
+		return true;
+	}
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	{
+		bool		is_departure = webhook_move_is_departure(trigdata);
+
+		if (is_move && is_departure)
+			webhook_move_remember(workflow_id, trigdata);
+		*operation = "DELETE";
+		return !is_move && !is_departure;
+	}
+	if (is_move)
+	{
+		bool		matches;
+
+		*old_tuple = webhook_move_take(workflow_id, trigdata, &matches);
+		*operation = "UPDATE";
+		return *old_tuple != NULL && matches;
+	}
+	*operation = "INSERT";
+	return !webhook_move_is_arrival(workflow_id);
+}
+
+/*
  * webhook.enqueue() returns trigger
  *		Row trigger of a workflow: queue a delivery for each of its actions.
- *		Argument: workflow_id.
+ *		Arguments: workflow_id; "move" on the triggers that follow a row from
+ *		partition to partition.
  */
 Datum
 enqueue(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	QueuedWorkflow *workflow;
-	QueuedRelation *entry;
-	QueuedEvent event = {0};
+	WebhookRecord record;
+	const char *operation;
 	HeapTuple	tuple;
-	HeapTuple	old_tuple = NULL;
-	TupleDesc	desc;
+	HeapTuple	old_tuple;
 	MemoryContext context;
 	MemoryContext old_context;
-	int			level;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
@@ -731,7 +460,7 @@ enqueue(PG_FUNCTION_ARGS)
 						"webhook.enqueue")));
 
 	if (workflow_cache == NULL)
-		create_caches();
+		create_cache();
 	workflow = find_workflow(read_workflow_argument(trigdata));
 	if (!workflow->enabled || workflow->n_actions == 0)
 		return PointerGetDatum(NULL);
@@ -743,40 +472,19 @@ enqueue(PG_FUNCTION_ARGS)
 						RelationGetRelationName(trigdata->tg_relation)),
 				 errhint("Drop the trigger.")));
 
-	tuple = trigdata->tg_trigtuple;
-	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		event.operation = "INSERT";
-	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
-		event.operation = "DELETE";
-	else
-	{
-		event.operation = "UPDATE";
-		old_tuple = tuple;
-		tuple = trigdata->tg_newtuple;
-	}
-
 	context = AllocSetContextCreate(CurrentMemoryContext, "webhook event",
 									ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
 
 	/* A copy: what a type's cast function does may reset the cache. */
 	workflow = copy_workflow(workflow);
-	entry = find_relation(trigdata->tg_relation);
-	desc = RelationGetDescr(trigdata->tg_relation);
-	level = enter_canonical_output();
-	if (entry->is_guarded)
+	if (read_event(trigdata, workflow, &operation, &tuple, &old_tuple))
 	{
-		event.record_id = format_record_id(entry, tuple, desc);
-		fill_guarded_event(&event, entry, desc, tuple, old_tuple);
+		webhook_record_read(&record, trigdata->tg_relation, tuple, old_tuple);
+		if (!workflow->first || record.record_id == NULL ||
+			note_first(workflow->workflow_id, record.record_id))
+			insert_deliveries(workflow, operation, &record);
 	}
-	else
-		fill_event(&event, entry, desc, tuple, old_tuple);
-	if (level != 0)
-		AtEOXact_GUC(false, level);
-
-	if (!workflow->first || event.record_id == NULL ||
-		note_first(workflow->workflow_id, event.record_id))
-		insert_deliveries(workflow, &event);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
@@ -793,53 +501,47 @@ Datum
 forget(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	QueuedRelation *entry;
-	TupleDesc	desc;
 	WebhookScope scope;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
 	Datum		values[3];
 	const char *sql;
 	int			n = 1;
 	char	   *record_id;
-	int			level;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called as a trigger",
 						"webhook.forget")));
-	if (workflow_cache == NULL)
-		create_caches();
 	values[0] = Int32GetDatum(read_workflow_argument(trigdata));
+
+	/* A record that moves to another partition is not gone. */
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) &&
+		webhook_move_is_departure(trigdata))
+		return PointerGetDatum(NULL);
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		sql = "DELETE FROM webhook.seen WHERE workflow_id = $1";
 	else
 	{
-		entry = find_relation(trigdata->tg_relation);
-		desc = RelationGetDescr(trigdata->tg_relation);
-		level = enter_canonical_output();
-		record_id = format_record_id(entry, trigdata->tg_trigtuple, desc);
+		record_id = webhook_record_id(trigdata->tg_relation,
+									  trigdata->tg_trigtuple);
 		if (record_id == NULL)
-			record_id = "";		/* the key was dropped: matches nothing */
+			return PointerGetDatum(NULL);	/* the key was dropped */
 		values[1] = CStringGetTextDatum(record_id);
 		n = 2;
 		sql = "DELETE FROM webhook.seen WHERE workflow_id = $1 AND record_id = $2";
 		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		{
-			record_id = format_record_id(entry, trigdata->tg_newtuple, desc);
-			if (record_id != NULL)
-			{
-				values[2] = CStringGetTextDatum(record_id);
-				n = 3;
-				sql = "WITH gone AS (DELETE FROM webhook.seen"
-					" WHERE workflow_id = $1 AND record_id = $2 RETURNING 1)"
-					" INSERT INTO webhook.seen (workflow_id, record_id)"
-					" SELECT $1, $3 FROM gone ON CONFLICT DO NOTHING";
-			}
+			record_id = webhook_record_id(trigdata->tg_relation,
+										  trigdata->tg_newtuple);
+			values[2] = CStringGetTextDatum(record_id);
+			n = 3;
+			sql = "WITH gone AS (DELETE FROM webhook.seen"
+				" WHERE workflow_id = $1 AND record_id = $2 RETURNING 1)"
+				" INSERT INTO webhook.seen (workflow_id, record_id)"
+				" SELECT $1, $3 FROM gone ON CONFLICT DO NOTHING";
 		}
-		if (level != 0)
-			AtEOXact_GUC(false, level);
 	}
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());

@@ -1,16 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *	  The loop: the only place where queue, request and sender meet.
+ *	  The loop.
  *
- * A turn is one transaction: record what was answered, claim what is to be
- * sent.  Between the turns there is no transaction, and so no snapshot and no
- * lock, however long the network takes.  One wait covers the latch, the
- * postmaster's death, libcurl's sockets and all timers.
- *
- * Turns take place when there is something to do: at once on an idle system,
- * and on a busy one with pauses that let results and wake-ups gather, since
- * a statement for a hundred rows costs little more than one for a single row.
+ * One wait covers the latch, the postmaster's death, libcurl's sockets and
+ * all timers; what is to be done with the database is a turn (turn.c).
  *
  * Runs in the worker, one process a database by default, with the rights of
  * the bootstrap superuser.  It evaluates nothing that a user wrote.
@@ -19,88 +13,29 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "lane.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "queue.h"
 #include "sender.h"
 #include "settings.h"
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
-#include "text.h"
+#include "turn.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker.h"
 
-#define SETTLE_SIZE 128			/* results that are worth a turn */
-#define MAX_SETTLE 500			/* results a statement */
-#define SETTLE_DELAY_US 3000	/* a result waits no longer for others */
-#define LOCKED_DELAY_US 200000	/* ... unless its row is locked by somebody */
-#define TURN_PAUSE_US 1000		/* between turns on a busy system */
-#define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
-#define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
-#define PURGE_SIZE 1000
-#define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
-#define MIN_BACKOFF_US (100 * INT64CONST(1000))
-#define MAX_BACKOFF_US (30 * USECS_PER_SEC)
-
-static Oid	my_database;
 static int	my_number;
-static MemoryContext turn_context;
-
-static List *finished = NIL;	/* of WebhookFlight *: to be settled */
-static TimestampTz settle_at;	/* they wait for others no longer */
-static bool is_survey_wanted = true;
-static bool is_recovered = false;
-static bool is_careful = false; /* settle one by one: a group has failed */
-static bool is_claim_open = false;	/* claimed, but not yet in a lane */
-static bool has_backlog = false;	/* some lane may have more to claim */
-static TimestampTz last_turn_at = 0;
-static TimestampTz last_survey_at = 0;
-static TimestampTz next_purge_at = 0;
-static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
-static TimestampTz backoff_until = 0;
-static int64 backoff = 0;
-static int64 purged_behind = 0;
-static int64 attempts_made = 0;
-static uint64 seen_generation = 0;
-
-/* ---------------------------------------------------------------------
- * Transactions
- * ---------------------------------------------------------------------
- */
-
-static void
-begin_transaction(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-static void
-commit_transaction(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
 
 /* Settings of users' sessions must not stop the worker. */
 static void
@@ -140,624 +75,32 @@ set_session_options(void)
 	}
 }
 
-/* ---------------------------------------------------------------------
- * Settling
- * ---------------------------------------------------------------------
- */
-
-/* What was sent and answered, as text of this database. */
-static void
-fill_bodies(WebhookFlight *flight)
-{
-	WebhookResult *result = &flight->result;
-
-	if (flight->request != NULL)
-		result->request_body = GetDatabaseEncoding() == PG_UTF8 ?
-			flight->request->body :
-			webhook_text_from_bytes(flight->request->body,
-									flight->request->body_len);
-	if (flight->send.response != NULL)
-		result->response_body =
-			webhook_text_from_bytes(flight->send.response,
-									flight->send.response_len);
-}
-
-/* What a settled result means for its lane. */
-static void
-note_settled(const WebhookFlight *flight)
-{
-	WebhookLane *lane = flight->lane;
-	TimestampTz retry_at = flight->result.retry_at;
-
-	if (retry_at != 0)
-	{
-		lane->has_future = true;
-		if (lane->next_due == 0 || retry_at < lane->next_due)
-			lane->next_due = retry_at;
-	}
-	if (flight->result.verdict == WEBHOOK_FAILED &&
-		flight->send.http_status == 410)
-	{
-		webhook_queue_disable_action(lane->action_id);
-		if (lane->action != NULL)
-			lane->action->enabled = false;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("webhook action %d is disabled: its receiver answered 410 Gone",
-						lane->action_id),
-				 errhint("Correct its URL with webhook.alter_action, and call webhook.enable_action.")));
-	}
-}
-
-static void
-note_successors(List *successors, List *flights)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	ListCell   *lc;
-
-	/* All of one settlement are asked for in the first ordered lane. */
-	foreach(lc, flights)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		if (flight->ordered)
-		{
-			ListCell   *lc2;
-
-			foreach(lc2, successors)
-			{
-				int64	   *copy = palloc(sizeof(int64));
-
-				*copy = *(int64 *) lfirst(lc2);
-				flight->lane->successors = lappend(flight->lane->successors, copy);
-			}
-			break;
-		}
-	}
-	MemoryContextSwitchTo(old);
-}
-
-static void
-settle_group(List *flights)
-{
-	List	   *results = NIL;
-	List	   *successors;
-	ListCell   *lc;
-
-	foreach(lc, flights)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		fill_bodies(flight);
-		results = lappend(results, &flight->result);
-	}
-	successors = webhook_queue_settle(results);
-	foreach(lc, flights)
-		note_settled(lfirst(lc));
-	note_successors(successors, flights);
-}
-
-typedef enum SettleOutcome
-{
-	SETTLED,
-	IS_LOCKED,					/* by somebody: wait for a later turn */
-	IS_BROKEN					/* can't be stored */
-} SettleOutcome;
-
-/* Settle one result in a subtransaction of its own. */
-static SettleOutcome
-settle_one(WebhookFlight *flight)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile SettleOutcome outcome = IS_LOCKED;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		if (webhook_queue_try_lock(flight->log_id))
-		{
-			settle_group(list_make1(flight));
-			outcome = SETTLED;
-		}
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		outcome = IS_BROKEN;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return outcome;
-}
-
-/*
- * The same; what can't be stored even so is stored without its bodies, lest
- * it be sent for ever.
- */
-static bool
-settle_one_somehow(WebhookFlight *flight)
-{
-	SettleOutcome outcome = settle_one(flight);
-
-	if (outcome == IS_BROKEN)
-	{
-		flight->request = NULL;
-		flight->send.response = NULL;
-		flight->result.request_body = NULL;
-		flight->result.response_body = NULL;
-		outcome = settle_one(flight);
-	}
-	return outcome == SETTLED;
-}
-
-/* Settle what is finished; returns the flights that are settled. */
-static List *
-settle(void)
-{
-	List	   *settled = NIL;
-	ListCell   *lc;
-
-	if (is_careful)
-	{
-		foreach(lc, finished)
-		{
-			if (settle_one_somehow(lfirst(lc)))
-				settled = lappend(settled, lfirst(lc));
-		}
-		return settled;
-	}
-	for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
-	{
-		List	   *group = NIL;
-
-		for (int j = i; j < Min(i + MAX_SETTLE, list_length(finished)); j++)
-			group = lappend(group, list_nth(finished, j));
-		settle_group(group);
-	}
-	return list_copy(finished);
-}
-
-/* ---------------------------------------------------------------------
- * Claiming
- * ---------------------------------------------------------------------
- */
-
-static void
-on_action_found(int32 action_id, TimestampTz due, void *arg)
-{
-	WebhookLane *lane = webhook_lane_find(action_id);
-
-	webhook_lane_rescan(lane);
-	lane->next_due = due;
-}
-
-/* Look at the queue of every action, from the beginning. */
-static void
-survey(TimestampTz now)
-{
-	dlist_iter	iter;
-
-	webhook_queue_survey(on_action_found, NULL);
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->next_due > now)
-			lane->has_backlog = false;
-		if (!webhook_lane_load(lane) && lane->action == NULL)
-		{
-			if (lane->has_backlog || lane->has_future)
-				webhook_queue_drop_action(lane->action_id);
-			lane->has_backlog = lane->has_future = false;
-			lane->next_due = 0;
-		}
-	}
-	last_survey_at = now;
-}
-
-/* Take up what commits have told, and what has fallen due. */
-static void
-look_around(TimestampTz now)
-{
-	WebhookHint hints[WEBHOOK_MAX_HINTS];
-	int			n;
-	dlist_iter	iter;
-
-	if (webhook_shared_take_hints(hints, &n))
-		is_survey_wanted = true;
-	if (is_survey_wanted && !webhook_catalog_exists())
-	{
-		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
-		proc_exit(0);
-	}
-	if (webhook_catalog_generation() != seen_generation)
-	{
-		seen_generation = webhook_catalog_generation();
-		webhook_lane_forget_actions();
-	}
-	if (!is_recovered)
-	{
-		int64		recovered = webhook_queue_recover(my_number,
-													  webhook_workers_per_database);
-
-		if (recovered > 0)
-			ereport(LOG,
-					(errmsg("webhook worker sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-							recovered)));
-		is_recovered = true;
-		CommandCounterIncrement();
-	}
-
-	if (is_survey_wanted || now >= last_survey_at + SURVEY_INTERVAL_US)
-		survey(now);
-	is_survey_wanted = false;
-
-	for (int i = 0; i < n; i++)
-	{
-		WebhookLane *lane = webhook_lane_find(hints[i].action_id);
-
-		/* Just in front of the first new one. */
-		if (hints[i].retry_at <= lane->cursor.retry_at)
-		{
-			lane->cursor.retry_at = hints[i].retry_at - 1;
-			lane->cursor.log_id = PG_INT64_MAX;
-		}
-		lane->has_backlog = true;
-	}
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->next_due != 0 && lane->next_due <= now)
-		{
-			if (lane->next_due <= lane->cursor.retry_at)
-			{
-				lane->cursor.retry_at = lane->next_due - 1;
-				lane->cursor.log_id = PG_INT64_MAX;
-			}
-			lane->has_backlog = true;
-			lane->has_future = true;
-			lane->next_due = 0;
-		}
-	}
-}
-
-/* One lane's share; pairs of lane and delivery are appended to claimed. */
-static void
-claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
-{
-	int			appetite;
-	bool		exhausted = false;
-	List	   *deliveries = NIL;
-	ListCell   *lc;
-
-	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
-	{
-		deliveries = webhook_queue_claim_successors(lane->successors,
-													my_number, now);
-		list_free_deep(lane->successors);
-		lane->successors = NIL;
-		CommandCounterIncrement();
-	}
-	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
-	if (appetite > 0 && webhook_lane_load(lane))
-	{
-		deliveries = list_concat(deliveries,
-								 webhook_queue_claim(lane->action_id,
-													 lane->action != NULL &&
-													 lane->action->ordered,
-													 my_number, &lane->cursor,
-													 now, appetite,
-													 &exhausted));
-		CommandCounterIncrement();
-	}
-	if (exhausted)
-	{
-		lane->has_backlog = false;
-		if (lane->has_future)
-		{
-			lane->next_due = webhook_queue_next_due(lane->action_id, now);
-			lane->has_future = lane->next_due != 0;
-		}
-	}
-	foreach(lc, deliveries)
-		*claimed = lappend(*claimed, lfirst(lc));
-}
-
-static List *
-claim(TimestampTz now)
-{
-	List	   *claimed = NIL;
-	dlist_head *lanes = webhook_lane_all();
-	dlist_iter	iter;
-	int			n_hungry = 0;
-
-	if (!webhook_enabled)
-		return NIL;
-	dlist_foreach(iter, lanes)
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->has_backlog || lane->successors != NIL)
-			n_hungry++;
-	}
-	dlist_foreach(iter, lanes)
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			budget = MAX_READY - webhook_lane_total_ready() -
-			list_length(claimed);
-
-		if (!lane->has_backlog && lane->successors == NIL)
-			continue;
-		if (budget <= 0)
-			break;
-		claim_lane(lane, now, Max(budget / n_hungry, 1), &claimed);
-		n_hungry--;
-	}
-
-	/* Who was first is last the next time. */
-	if (!dlist_is_empty(lanes))
-		dlist_push_tail(lanes, dlist_pop_head_node(lanes));
-	return claimed;
-}
-
-/* ---------------------------------------------------------------------
- * The turn
- * ---------------------------------------------------------------------
- */
-
-/* When the next thing falls due, and whether somebody could claim more. */
-static void
-plan_ahead(void)
-{
-	dlist_iter	iter;
-
-	next_due_at = 0;
-	has_backlog = false;
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		/* What is due for a disabled action waits for a change of it. */
-		if (lane->is_loaded && lane->problem == NULL &&
-			(lane->action == NULL || !lane->action->enabled))
-			continue;
-		if (lane->has_backlog || lane->successors != NIL)
-			has_backlog = true;
-		if (lane->next_due != 0 &&
-			(next_due_at == 0 || lane->next_due < next_due_at))
-			next_due_at = lane->next_due;
-	}
-}
-
-static void
-render_claimed(List *claimed)
-{
-	ListCell   *lc;
-	bool		needs_transaction = GetDatabaseEncoding() != PG_UTF8;
-
-	if (claimed == NIL)
-		return;
-	if (needs_transaction)
-		begin_transaction("rendering webhooks");
-	foreach(lc, claimed)
-	{
-		WebhookDelivery *delivery = lfirst(lc);
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		if (finished == NIL)
-			settle_at = GetCurrentTimestamp() + SETTLE_DELAY_US;
-		webhook_lane_add(webhook_lane_find(delivery->action_id), delivery,
-						 &finished);
-		MemoryContextSwitchTo(old);
-	}
-	if (needs_transaction)
-		commit_transaction();
-}
-
-static void
-take_turn(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	List	   *settled;
-	List	   *claimed;
-	ListCell   *lc;
-	dlist_iter	iter;
-	MemoryContext old;
-
-	dlist_foreach(iter, webhook_lane_all())
-		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
-						   now - last_turn_at);
-
-	begin_transaction("delivering webhooks");
-	MemoryContextSwitchTo(turn_context);
-	look_around(now);
-	settled = settle();
-	if (settled != NIL)
-		CommandCounterIncrement();
-	claimed = claim(now);
-	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
-	{
-		bool		is_more;
-
-		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
-									  &purged_behind, PURGE_SIZE);
-		next_purge_at = is_more ? now + TURN_PAUSE_US * 20 : now + PURGE_INTERVAL_US;
-		if (!is_more)
-			purged_behind = 0;
-	}
-	commit_transaction();
-
-	/* Committed: what was settled is forgotten, what was claimed is ours. */
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	foreach(lc, settled)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		if (flight->result.verdict <= WEBHOOK_FAILED)
-			attempts_made++;
-		if (is_careful)
-			finished = list_delete_ptr(finished, flight);
-		MemoryContextDelete(flight->context);
-	}
-	if (!is_careful)
-	{
-		list_free(finished);
-		finished = NIL;
-	}
-	is_careful = finished != NIL;
-	settle_at = GetCurrentTimestamp() + LOCKED_DELAY_US;
-	MemoryContextSwitchTo(turn_context);
-	is_claim_open = claimed != NIL;
-	render_claimed(claimed);
-	is_claim_open = false;
-	MemoryContextSwitchTo(old);
-	plan_ahead();
-	last_turn_at = GetCurrentTimestamp();
-	MemoryContextReset(turn_context);
-}
-
-/* A turn, and what to do when it fails: wait, and start from the beginning. */
-static void
-take_guarded_turn(void)
-{
-	PG_TRY();
-	{
-		take_turn();
-		if (backoff != 0)
-		{
-			backoff = 0;
-			backoff_until = 0;
-			webhook_shared_set_state(WEBHOOK_STATE_RUNNING);
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(turn_context);
-		error = CopyErrorData();
-		EmitErrorReport();
-		AbortCurrentTransaction();
-		FlushErrorState();
-
-		/* Claimed and not remembered: only a new worker finds them. */
-		if (is_claim_open)
-			proc_exit(1);
-		pgstat_report_activity(STATE_IDLE, NULL);
-		webhook_shared_set_error(error->message);
-		webhook_shared_set_state(WEBHOOK_STATE_BACKOFF);
-		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
-		last_turn_at = GetCurrentTimestamp();
-		backoff_until = last_turn_at + backoff;
-		is_careful = true;
-		is_survey_wanted = true;
-		MemoryContextSwitchTo(TopMemoryContext);
-		MemoryContextReset(turn_context);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-}
-
-/* Could some lane claim more right now? */
-static bool
-is_hungry(void)
-{
-	dlist_iter	iter;
-	int			budget = MAX_READY - webhook_lane_total_ready();
-
-	if (!has_backlog || !webhook_enabled)
-		return false;
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->is_loaded && lane->problem == NULL &&
-			(lane->action == NULL || !lane->action->enabled))
-			continue;
-		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
-			return true;
-	}
-	return false;
-}
-
-/* Is there something to do, and is it time? */
-static bool
-is_turn_due(TimestampTz now, bool is_told)
-{
-	bool		is_busy = webhook_sender_in_flight() > 0;
-
-	if (now < backoff_until)
-		return false;
-	if (finished != NIL &&
-		(now >= settle_at ||
-		 (!is_careful && (list_length(finished) >= SETTLE_SIZE ||
-						  (!is_busy && webhook_lane_total_ready() == 0)))))
-		return true;
-	if (now < last_turn_at + TURN_PAUSE_US)
-		return false;
-	return is_told || is_survey_wanted ||
-		((!is_busy || now >= last_turn_at + SETTLE_DELAY_US) && is_hungry()) ||
-		(next_due_at != 0 && now >= next_due_at) ||
-		now >= last_survey_at + SURVEY_INTERVAL_US ||
-		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
-}
-
-/* ---------------------------------------------------------------------
- * The loop
- * ---------------------------------------------------------------------
- */
-
-static void
-take_answers(void)
-{
-	WebhookFlight *flight;
-
-	while ((flight = webhook_lane_finish()) != NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		if (finished == NIL)
-			settle_at = GetCurrentTimestamp() + SETTLE_DELAY_US;
-		finished = lappend(finished, flight);
-		MemoryContextSwitchTo(old);
-	}
-}
-
-/* Milliseconds until something is to be done without being woken; -1: never. */
+/* Milliseconds until something is to be done without being woken. */
 static long
 plan_wait(TimestampTz next_send)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = last_survey_at + SURVEY_INTERVAL_US;
+	TimestampTz next = webhook_turn_next();
 	long		timeout = webhook_sender_timeout();
 	long		until;
 
-	if (next_due_at != 0)
-		next = Min(next, next_due_at);
 	if (next_send != 0)
 		next = Min(next, next_send);
-	if (finished != NIL)
-		next = Min(next, settle_at);
-	if (is_hungry())
-		next = Min(next, last_turn_at + SETTLE_DELAY_US);
-	if (webhook_log_retention > 0 && my_number == 0)
-		next = Min(next, next_purge_at);
-	next = Max(next, last_turn_at + TURN_PAUSE_US);
-	if (next_send != 0)
-		next = Min(next, next_send);
-	next = Max(next, backoff_until);
-
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
+}
+
+/* Give claimed deliveries back to the queue. */
+static void
+release(bool also_in_flight)
+{
+	List	   *released = webhook_lane_release(also_in_flight);
+	ListCell   *lc;
+
+	foreach(lc, released)
+		webhook_turn_add(lfirst(lc));
+	list_free(released);
+	webhook_turn_hurry();
 }
 
 static void
@@ -768,37 +111,28 @@ reload_settings(void)
 
 	ProcessConfigFile(PGC_SIGHUP);
 	webhook_sender_reload();
-	is_survey_wanted = true;
+	webhook_turn_survey();
 	if (was_enabled && !webhook_enabled)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		finished = list_concat(finished, webhook_lane_release(false));
-		settle_at = GetCurrentTimestamp();
-		MemoryContextSwitchTo(old);
-	}
+		release(false);
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
 							 WEBHOOK_STATE_DISABLED);
 
-	begin_transaction("reading settings");
+	webhook_turn_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
 	if (my_number >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
-	commit_transaction();
+	webhook_turn_commit();
 }
 
 /* Give back what is under way; what can't be is found by the next worker. */
 static void
 shut_down(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	finished = list_concat(finished, webhook_lane_release(true));
-	MemoryContextSwitchTo(old);
+	release(true);
 	webhook_enabled = false;	/* claim no more */
-	if (finished != NIL)
-		take_guarded_turn();
+	if (webhook_turn_unsettled() > 0)
+		webhook_turn_take();
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG, (errmsg("webhook worker stopped")));
 	proc_exit(0);
@@ -817,21 +151,23 @@ run_loop(void)
 	for (;;)
 	{
 		WaitEvent	occurred[3];
+		WebhookFlight *flight;
 		TimestampTz next_send;
 		int			max_in_flight = Min(webhook_max_in_flight,
 										webhook_sender_capacity());
 		int			n;
 
 		webhook_sender_progress();
-		take_answers();
+		while ((flight = webhook_lane_finish()) != NULL)
+			webhook_turn_add(flight);
 		next_send = webhook_lane_dispatch(max_in_flight);
-		if (is_turn_due(GetCurrentTimestamp(), is_told))
+		if (webhook_turn_is_due(GetCurrentTimestamp(), is_told))
 		{
 			is_told = false;
-			take_guarded_turn();
+			webhook_turn_take();
 			next_send = webhook_lane_dispatch(max_in_flight);
 		}
-		webhook_shared_set_progress(webhook_sender_in_flight(), attempts_made);
+		webhook_shared_set_progress(webhook_sender_in_flight(), webhook_turn_attempts());
 
 		n = WaitEventSetWait(events,
 							 is_told ? Min(plan_wait(next_send), 1) :
@@ -859,6 +195,8 @@ run_loop(void)
 void
 webhook_worker_main(Datum arg)
 {
+	Oid			my_database;
+
 	webhook_shared_attach_worker(DatumGetInt32(arg), &my_database, &my_number);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -866,16 +204,15 @@ webhook_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
 	set_session_options();
 
-	begin_transaction("looking for the extension");
+	webhook_turn_begin("looking for the extension");
 	if (!webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
-	commit_transaction();
+	webhook_turn_commit();
 
-	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
-										 ALLOCSET_DEFAULT_SIZES);
+	webhook_turn_init(my_number);
 	webhook_sender_start();
 	webhook_lane_init();
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * record.h
+ *	  A row of a module as the log holds it: as jsonb, and by its primary key.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_RECORD_H
+#define WEBHOOK_RECORD_H
+
+#include "access/htup.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+typedef struct WebhookRecord
+{
+	char	   *record_id;		/* NULL: the module has no primary key */
+	Jsonb	   *record;
+	Jsonb	   *old_record;		/* NULL: there was none */
+	char	   *error;			/* why record could not be made; or NULL */
+} WebhookRecord;
+
+/*
+ * Read a tuple of rel, and the one before it (NULL: none), in the current
+ * memory context.
+ */
+extern void webhook_record_read(WebhookRecord *record, Relation rel,
+								HeapTuple tuple, HeapTuple old_tuple);
+
+/* Just the key as text; NULL: the module has no primary key. */
+extern char *webhook_record_id(Relation rel, HeapTuple tuple);
+
+#endif							/* WEBHOOK_RECORD_H */

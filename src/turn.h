@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * turn.h
+ *	  A worker's turn at the database: record what was answered, claim what is
+ *	  to be sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_TURN_H
+#define WEBHOOK_TURN_H
+
+#include "lane.h"
+
+/* The one pair that every transaction of the worker goes through. */
+extern void webhook_turn_begin(const char *activity);
+extern void webhook_turn_commit(void);
+
+/* number: the worker's among those of its database. */
+extern void webhook_turn_init(int number);
+
+/* A flight that has ended; its result is settled in one of the next turns. */
+extern void webhook_turn_add(WebhookFlight *flight);
+
+/* Settle all that has ended in the next turn. */
+extern void webhook_turn_hurry(void);
+
+/* Look at everything anew in the next turn. */
+extern void webhook_turn_survey(void);
+
+/* Is there something to do, and is it time?  is_told: the latch was set. */
+extern bool webhook_turn_is_due(TimestampTz now, bool is_told);
+
+/* Take a turn; an error in it is reported and followed by a pause. */
+extern void webhook_turn_take(void);
+
+/* The moment at which, without being told, a turn is due. */
+extern TimestampTz webhook_turn_next(void);
+
+/* Results that are not yet settled. */
+extern int	webhook_turn_unsettled(void);
+
+/* Attempts made since the worker started. */
+extern int64 webhook_turn_attempts(void);
+
+#endif							/* WEBHOOK_TURN_H */
