@@ -74,7 +74,7 @@ static const char *const settle_sql =
 	" http_status = CASE WHEN r.verdict = 3 THEN l.http_status ELSE r.http_status END,"
 	" error = r.error,"
 	" interrupted = 0, worker = NULL"
-	" FROM pg_catalog.unnest($1::bigint[], $2::smallint[], $3::smallint[],"
+	" FROM unnest($1::bigint[], $2::smallint[], $3::smallint[],"
 	" $4::smallint[], $5::timestamptz[], $6::smallint[], $7::text[])"
 	" AS r (log_id, verdict, attempts, retries, retry_at, http_status, error)"
 	" WHERE l.log_id = r.log_id AND l.status = 'Dispatched'";
@@ -85,13 +85,13 @@ static const char *const attempt_sql =
 	" SELECT r.log_id, r.attempt, r.started_at,"
 	" pg_catalog.make_interval(secs => r.duration / 1000000.0),"
 	" r.http_status, r.error, r.request_body, r.response_body"
-	" FROM pg_catalog.unnest($1::bigint[], $2::smallint[], $3::timestamptz[],"
+	" FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[],"
 	" $4::bigint[], $5::smallint[], $6::text[], $7::text[], $8::text[])"
 	" AS r (log_id, attempt, started_at, duration, http_status, error,"
 	" request_body, response_body) ON CONFLICT DO NOTHING";
 
 static const char *const successors_sql =
-	"SELECT n.log_id FROM pg_catalog.unnest($1::integer[], $2::text[])"
+	"SELECT n.log_id FROM unnest($1::integer[], $2::text[])"
 	" AS r (action_id, record_id), LATERAL ("
 	" SELECT q.log_id FROM webhook.webhook_log q"
 	" WHERE q.ordered AND q.retry_at IS NOT NULL"

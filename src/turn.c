@@ -51,6 +51,7 @@ static TimestampTz settle_at;	/* they wait for others no longer */
 static bool is_survey_wanted = true;
 static bool is_recovered = false;
 static bool is_careful = false; /* settle one by one: a group has failed */
+static int64 unsettled_pause = LOCKED_DELAY_US;
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
@@ -227,7 +228,7 @@ settle_one(WebhookFlight *flight)
  * The same; what can't be stored even so is stored without its bodies, lest
  * it be sent for ever.
  */
-static bool
+static SettleOutcome
 settle_one_somehow(WebhookFlight *flight)
 {
 	SettleOutcome outcome = settle_one(flight);
@@ -240,7 +241,7 @@ settle_one_somehow(WebhookFlight *flight)
 		flight->result.response_body = NULL;
 		outcome = settle_one(flight);
 	}
-	return outcome == SETTLED;
+	return outcome;
 }
 
 /* Settle what is finished; returns the flights that are settled. */
@@ -252,11 +253,18 @@ settle(void)
 
 	if (is_careful)
 	{
+		bool		is_stuck = false;
+
 		foreach(lc, finished)
 		{
-			if (settle_one_somehow(lfirst(lc)))
+			SettleOutcome outcome = settle_one_somehow(lfirst(lc));
+
+			if (outcome == SETTLED)
 				settled = lappend(settled, lfirst(lc));
+			is_stuck |= outcome == IS_BROKEN;
 		}
+		unsettled_pause = is_stuck ?
+			Min(unsettled_pause * 2, MAX_BACKOFF_US) : LOCKED_DELAY_US;
 		return settled;
 	}
 	for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
@@ -375,6 +383,14 @@ look_around(TimestampTz now)
 	}
 }
 
+/* How many may be claimed now: what can't be settled must not grow. */
+static int
+get_budget(void)
+{
+	return MAX_READY - webhook_lane_total_ready() -
+		(is_careful ? list_length(finished) : 0);
+}
+
 /* One lane's share; pairs of lane and delivery are appended to claimed. */
 static void
 claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
@@ -437,8 +453,7 @@ claim(TimestampTz now)
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			budget = MAX_READY - webhook_lane_total_ready() -
-			list_length(claimed);
+		int			budget = get_budget() - list_length(claimed);
 
 		if (!lane->has_backlog && lane->successors == NIL)
 			continue;
@@ -559,7 +574,7 @@ take_turn(void)
 		finished = NIL;
 	}
 	is_careful = finished != NIL;
-	settle_at = GetCurrentTimestamp() + LOCKED_DELAY_US;
+	settle_at = GetCurrentTimestamp() + unsettled_pause;
 	MemoryContextSwitchTo(turn_context);
 	is_claim_open = claimed != NIL;
 	render_claimed(claimed);
@@ -618,7 +633,7 @@ static bool
 is_hungry(void)
 {
 	dlist_iter	iter;
-	int			budget = MAX_READY - webhook_lane_total_ready();
+	int			budget = get_budget();
 
 	if (!has_backlog || !webhook_enabled)
 		return false;

@@ -1,0 +1,363 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl.c
+ *	  Event triggers: what other people's DDL means for workflows.
+ *
+ * Runs in the session that changes the schema.  A dropped module takes its
+ * workflows along; a change of a module that a workflow or an action could not
+ * survive is refused while it can be; and who is given USAGE on schema webhook
+ * is given what goes with it.  DDL that has nothing to do with a module must
+ * neither fail nor become slow, and a dump must restore, whatever the order of
+ * its commands: so only commands that can take away a column or the key are
+ * looked at.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "triggers.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "workflow.h"
+
+PG_FUNCTION_INFO_V1(on_drop);
+PG_FUNCTION_INFO_V1(on_alter_table);
+PG_FUNCTION_INFO_V1(on_grant);
+
+static EventTriggerData *
+get_event(FunctionCallInfo fcinfo, const char *function)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"webhook.%s\" must be called as an event trigger",
+						function)));
+	return (EventTriggerData *) fcinfo->context;
+}
+
+/* Is the extension whole: neither being created or updated nor on its way out? */
+static bool
+is_installed(void)
+{
+	Oid			extension = get_extension_oid("webhook", true);
+	Oid			schema = get_namespace_oid("webhook", true);
+
+	return OidIsValid(extension) && OidIsValid(schema) &&
+		!(creating_extension && CurrentExtensionObject == extension) &&
+		OidIsValid(get_relname_relid("workflow", schema)) &&
+		OidIsValid(get_relname_relid("webhook_log", schema));
+}
+
+/* The relations (OIDs) that a query on the event gives. */
+static List *
+read_relations(const char *sql)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	List	   *result = NIL;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute: %s", sql);
+	old = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		result = lappend_oid(result,
+							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+															SPI_tuptable->tupdesc,
+															1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return result;
+}
+
+/*
+ * webhook.on_drop() returns event_trigger
+ *		Drop the workflows of dropped modules.
+ */
+Datum
+on_drop(PG_FUNCTION_ARGS)
+{
+	List	   *dropped;
+	ListCell   *lc;
+
+	(void) get_event(fcinfo, "on_drop");
+	if (!is_installed())
+		PG_RETURN_VOID();
+	dropped = read_relations("SELECT objid FROM pg_event_trigger_dropped_objects()"
+							 " WHERE classid = 'pg_class'::regclass"
+							 " AND objsubid = 0 AND NOT is_temporary");
+	if (dropped == NIL)
+		PG_RETURN_VOID();
+	foreach(lc, webhook_workflow_find(dropped))
+		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * Changed modules
+ * ---------------------------------------------------------------------
+ */
+
+/* Can the command take a column or the primary key away? */
+static bool
+is_breaking(Node *parsetree)
+{
+	ListCell   *lc;
+
+	if (IsA(parsetree, RenameStmt))
+		return ((RenameStmt *) parsetree)->renameType == OBJECT_COLUMN;
+	if (!IsA(parsetree, AlterTableStmt))
+		return false;
+	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, lc)->subtype)
+		{
+			case AT_DropColumn:
+			case AT_DropConstraint:
+			case AT_AlterColumnType:
+				return true;
+			default:
+				break;
+		}
+	}
+	return false;
+}
+
+/* With all that inherits from them. */
+static List *
+add_descendants(List *relations)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		if (has_subclass(relid))
+			result = list_concat_unique_oid(result,
+											find_all_inheritors(relid, NoLock, NULL));
+		else
+			result = list_append_unique_oid(result, relid);
+	}
+	return result;
+}
+
+/*
+ * The keys and actions of a workflow without triggers don't matter: it is just
+ * being restored, or taken down, by a dump's script.
+ */
+static void
+check_fit(const WebhookWorkflow *workflow, Relation module)
+{
+	webhook_workflow_check_columns(workflow, module);
+	if (!webhook_triggers_exist(module, workflow->workflow_id))
+		return;
+	if (!webhook_triggers_match_key(module, workflow->workflow_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("recurrence \"first\" needs the primary key as it was")));
+	webhook_workflow_check_actions(workflow->workflow_id, workflow->module);
+}
+
+/* Is it what a check says, and not a matter of locks, memory or the like? */
+static bool
+is_misfit(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	}
+}
+
+static void
+refuse_misfit(const WebhookWorkflow *workflow, Relation module)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		check_fit(workflow, module);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (!is_misfit(error->sqlerrcode))
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot alter table \"%s\" because of workflow \"%s\": %s",
+						RelationGetRelationName(module), workflow->name,
+						error->message),
+				 errhint("In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, alter the table, and change it back.")));
+	}
+	PG_END_TRY();
+}
+
+/*
+ * webhook.on_alter_table() returns event_trigger
+ *		Refuse a change of a module that breaks a workflow or an action.
+ */
+Datum
+on_alter_table(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "on_alter_table");
+	List	   *altered;
+	ListCell   *lc;
+	WebhookScope scope;
+
+	if (!is_breaking(event->parsetree) || !is_installed())
+		PG_RETURN_VOID();
+	altered = read_relations("SELECT DISTINCT objid"
+							 " FROM pg_event_trigger_ddl_commands()"
+							 " WHERE classid = 'pg_class'::regclass");
+	if (altered == NIL)
+		PG_RETURN_VOID();
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	foreach(lc, webhook_workflow_find(add_descendants(altered)))
+	{
+		WebhookWorkflow *workflow = lfirst(lc);
+		Relation	module = try_relation_open(workflow->module, AccessShareLock);
+
+		if (module == NULL)
+			continue;
+		refuse_misfit(workflow, module);
+		relation_close(module, NoLock);
+	}
+	webhook_scope_leave(&scope);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * Who may use the extension
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_about_schema(Node *parsetree)
+{
+	GrantStmt  *stmt = (GrantStmt *) parsetree;
+	ListCell   *lc;
+
+	if (!IsA(stmt, GrantStmt) || stmt->objtype != OBJECT_SCHEMA)
+		return false;
+	foreach(lc, stmt->objects)
+	{
+		if (strcmp(strVal(lfirst(lc)), "webhook") == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * What is missing and what is too much, as statements.  A view's functions are
+ * called with the rights of whoever reads it, so the stat_* functions go with
+ * their views, internal as they are.
+ */
+static const char *const grants_sql =
+"WITH wanted AS ("
+" SELECT DISTINCT a.grantee"
+" FROM pg_namespace n, aclexplode(n.nspacl) a"
+" WHERE n.nspname = 'webhook' AND a.privilege_type = 'USAGE'"
+" AND a.grantee <> n.nspowner), "
+"member AS ("
+" SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e"
+" ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid"
+" WHERE d.deptype = 'e' AND e.extname = 'webhook'), "
+"object AS ("
+" SELECT 'EXECUTE ON FUNCTION' AS what, 'EXECUTE' AS privilege,"
+" p.oid::regprocedure::text AS name, p.proowner AS owner,"
+" coalesce(p.proacl, acldefault('f', p.proowner)) AS acl"
+" FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid"
+" WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"
+" AND (p.proname LIKE 'stat\\_%'"
+" OR coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE 'internal: %')"
+" UNION ALL"
+" SELECT 'SELECT ON TABLE', 'SELECT', c.oid::regclass::text, c.relowner,"
+" coalesce(c.relacl, acldefault('r', c.relowner))"
+" FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid"
+" WHERE c.relkind = 'r' AND c.relname IN"
+" ('workflow', 'action', 'webhook_log', 'webhook_attempt')"
+" OR c.relkind = 'v' AND c.relname LIKE 'stat\\_%'), "
+"held AS ("
+" SELECT o.what, o.name, a.grantee, o.owner"
+" FROM object o, aclexplode(o.acl) a"
+" WHERE a.privilege_type = o.privilege AND a.grantee <> o.owner), "
+"change AS ("
+" SELECT 'GRANT %s %s TO %s' AS statement, what, name, grantee"
+" FROM (SELECT o.what, o.name, w.grantee FROM object o, wanted w"
+" WHERE w.grantee <> o.owner"
+" EXCEPT SELECT what, name, grantee FROM held) missing"
+" UNION ALL"
+" SELECT 'REVOKE %s %s FROM %s', what, name, grantee"
+" FROM (SELECT what, name, grantee FROM held"
+" WHERE grantee NOT IN (SELECT grantee FROM wanted)) lost) "
+"SELECT format(c.statement, c.what, string_agg(c.name, ', ' ORDER BY c.name),"
+" CASE c.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END)"
+" FROM change c LEFT JOIN pg_roles r ON r.oid = c.grantee"
+" WHERE c.grantee = 0 OR r.oid IS NOT NULL"
+" GROUP BY c.statement, c.what, c.grantee, r.rolname"
+" ORDER BY c.statement, c.what, r.rolname";
+
+/*
+ * webhook.on_grant() returns event_trigger
+ *		Let privileges on functions and tables follow USAGE on the schema.  The
+ *		statements that this takes fire the event trigger again; they are not
+ *		about the schema.
+ */
+Datum
+on_grant(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "on_grant");
+	SPITupleTable *statements;
+	uint64		n;
+	WebhookScope scope;
+
+	if (!is_about_schema(event->parsetree) || !is_installed())
+		PG_RETURN_VOID();
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute(grants_sql, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the privileges in schema webhook");
+	statements = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		char	   *statement = SPI_getvalue(statements->vals[i],
+											 statements->tupdesc, 1);
+
+		if (SPI_execute(statement, false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not execute: %s", statement);
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,421 @@
+/*-------------------------------------------------------------------------
+ *
+ * triggers.c
+ *	  A workflow's triggers on its module.
+ *
+ * Runs in sessions.  A workflow is one to three row triggers that call
+ * webhook.enqueue(), with the criteria as their WHEN clauses.  On a
+ * partitioned module two more follow a row from partition to partition, and
+ * recurrence "first" has three that call webhook.forget() when a record's key
+ * changes or it goes.
+ *
+ * CreateTrigger() is called directly with an analyzed WHEN clause: a CREATE
+ * TRIGGER statement would analyze it under the search path of the caller, in
+ * the extension owner's name, and so would everything run that other people's
+ * event triggers do.  Triggers are found again by their function and first
+ * argument, because anybody may rename them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include "catalog.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "module.h"
+#include "optimizer/optimizer.h"
+#include "triggers.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+typedef enum TriggerPurpose
+{
+	TRIGGER_ENQUEUE,
+	TRIGGER_MOVE,
+	TRIGGER_FORGET
+} TriggerPurpose;
+
+/* A trigger to be made. */
+typedef struct TriggerPlan
+{
+	const char *suffix;
+	TriggerPurpose purpose;
+	int16		event;
+	Node	   *when;
+	List	   *range_table;
+} TriggerPlan;
+
+#define MAX_TRIGGERS 8
+
+/* By a look-up that asks for no rights on the schema. */
+static Oid
+find_function(const char *name)
+{
+	Oid			oid = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									  CStringGetDatum(name),
+									  PointerGetDatum(buildoidvector(NULL, 0)),
+									  ObjectIdGetDatum(get_namespace_oid("webhook", false)));
+
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function webhook.%s() does not exist", name),
+				 errhint("Is the extension \"webhook\" installed in this database?")));
+	return oid;
+}
+
+/* ---------------------------------------------------------------------
+ * Which triggers
+ * ---------------------------------------------------------------------
+ */
+
+static void
+add_plan(TriggerPlan *plans, int *n, const char *suffix, TriggerPurpose purpose,
+		 int16 event, Node *when, List *range_table)
+{
+	Assert(*n < MAX_TRIGGERS);
+	plans[(*n)++] = (TriggerPlan) {suffix, purpose, event, when, range_table};
+}
+
+static void
+plan_enqueue(TriggerPlan *plans, int *n, const char *trigger, bool is_change,
+			 const WebhookCriteria *criteria)
+{
+	static const struct
+	{
+		const char *suffix;
+		WebhookRowEvent event;
+		int16		tgtype;
+		const char *trigger;
+	}			events[] = {
+		{"insert", WEBHOOK_ROW_INSERT, TRIGGER_TYPE_INSERT, "create"},
+		{"update", WEBHOOK_ROW_UPDATE, TRIGGER_TYPE_UPDATE, "update"},
+		{"delete", WEBHOOK_ROW_DELETE, TRIGGER_TYPE_DELETE, "delete"},
+	};
+	bool		is_save = strcmp(trigger, "save") == 0;
+
+	for (int i = 0; i < lengthof(events); i++)
+	{
+		Node	   *when = NULL;
+
+		if (strcmp(trigger, events[i].trigger) != 0 &&
+			!(is_save && events[i].event != WEBHOOK_ROW_DELETE))
+			continue;
+		if (criteria != NULL)
+			when = webhook_criteria_when(criteria, events[i].event, is_change);
+		add_plan(plans, n, events[i].suffix, TRIGGER_ENQUEUE, events[i].tgtype,
+				 when, criteria == NULL ? NIL : criteria->range_table);
+	}
+}
+
+/*
+ * How a key's column is compared.  What counts is the record_id, a text: where
+ * values of a type can be equal and yet written differently (1.0 and 1.00),
+ * the texts are compared.
+ */
+static const char *
+get_key_format(Oid type, Oid collation)
+{
+	switch (type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case UUIDOID:
+		case DATEOID:
+			return "old.%1$s IS DISTINCT FROM new.%1$s";
+		case TEXTOID:
+		case VARCHAROID:
+			if (get_collation_isdeterministic(collation))
+				return "old.%1$s IS DISTINCT FROM new.%1$s";
+			break;
+		default:
+			break;
+	}
+	return "old.%1$s::text COLLATE \"C\" IS DISTINCT FROM new.%1$s::text COLLATE \"C\"";
+}
+
+/* The WHEN clause: the primary key has changed. */
+static WebhookCriteria *
+compile_key_change(Relation module, const char *workflow)
+{
+	TupleDesc	desc = RelationGetDescr(module);
+	StringInfoData condition;
+	Bitmapset  *key = webhook_module_key(module);
+	int			member = -1;
+
+	initStringInfo(&condition);
+	while ((member = bms_next_member(key, member)) >= 0)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc,
+													member + FirstLowInvalidHeapAttributeNumber - 1);
+
+		if (condition.len > 0)
+			appendStringInfoString(&condition, " OR ");
+		appendStringInfo(&condition, get_key_format(attribute->atttypid,
+													attribute->attcollation),
+						 quote_identifier(NameStr(attribute->attname)));
+	}
+	return webhook_criteria_compile(workflow, condition.data, module, false);
+}
+
+static void
+plan_forget(TriggerPlan *plans, int *n, Relation module, const char *workflow)
+{
+	WebhookCriteria *change = compile_key_change(module, workflow);
+
+	add_plan(plans, n, "forget_delete", TRIGGER_FORGET, TRIGGER_TYPE_DELETE,
+			 NULL, NIL);
+	add_plan(plans, n, "forget_update", TRIGGER_FORGET, TRIGGER_TYPE_UPDATE,
+			 change->expression, change->range_table);
+	add_plan(plans, n, "forget_truncate", TRIGGER_FORGET,
+			 TRIGGER_TYPE_TRUNCATE, NULL, NIL);
+}
+
+/* ---------------------------------------------------------------------
+ * What they are called
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_name_taken(List *relations, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		if (OidIsValid(get_trigger_oid(lfirst_oid(lc), name, true)))
+			return true;
+	}
+	return false;
+}
+
+/* Is webhook_<base>_<suffix> too long, or there already, for any of them? */
+static bool
+is_base_usable(const TriggerPlan *plans, int n, List *relations,
+			   const char *base)
+{
+	for (int i = 0; i < n; i++)
+	{
+		char	   *name = psprintf("webhook_%s_%s", base, plans[i].suffix);
+
+		if (strlen(name) >= NAMEDATALEN || is_name_taken(relations, name))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * What stands between "webhook_" and the suffixes: the same for all triggers
+ * of a workflow, because PostgreSQL fires triggers in the order of their
+ * names.  delete must come before forget_delete, insert before move_insert.
+ */
+static char *
+choose_base(const TriggerPlan *plans, int n, Relation module,
+			const char *workflow, int32 workflow_id)
+{
+	List	   *relations = list_make1_oid(RelationGetRelid(module));
+	char	   *id;
+	int			longest = 0;
+	int			room;
+
+	if (module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		relations = find_all_inheritors(RelationGetRelid(module),
+										ShareRowExclusiveLock, NULL);
+	if (is_base_usable(plans, n, relations, workflow))
+		return pstrdup(workflow);
+
+	for (int i = 0; i < n; i++)
+		longest = Max(longest, (int) strlen(plans[i].suffix));
+	id = psprintf("_%d", workflow_id);
+	room = NAMEDATALEN - 1 - strlen("webhook_") - strlen(id) - 1 - longest;
+	return psprintf("%.*s%s", pg_mbcliplen(workflow, strlen(workflow), room),
+					workflow, id);
+}
+
+/* ---------------------------------------------------------------------
+ * Made, found, dropped
+ * ---------------------------------------------------------------------
+ */
+
+static void
+create_trigger(Relation module, int32 workflow_id, const char *base,
+			   TriggerPlan *plan)
+{
+	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
+	ObjectAddress address;
+
+	stmt->trigname = psprintf("webhook_%s_%s", base, plan->suffix);
+	stmt->args = list_make1(makeString(psprintf("%d", workflow_id)));
+	if (plan->purpose == TRIGGER_MOVE)
+		stmt->args = lappend(stmt->args, makeString(pstrdup("move")));
+	stmt->row = plan->event != TRIGGER_TYPE_TRUNCATE;
+	stmt->timing = TRIGGER_TYPE_AFTER;
+	stmt->events = plan->event;
+
+	address = CreateTrigger(stmt, NULL, RelationGetRelid(module), InvalidOid,
+							InvalidOid, InvalidOid,
+							find_function(plan->purpose == TRIGGER_FORGET ?
+										  "forget" : "enqueue"),
+							InvalidOid, copyObject(plan->when), false, false);
+
+	/* CreateTrigger() leaves it to whoever analyzed the clause. */
+	if (plan->when != NULL)
+		recordDependencyOnExpr(&address, plan->when, plan->range_table,
+							   DEPENDENCY_NORMAL);
+	CommandCounterIncrement();
+}
+
+void
+webhook_triggers_create(Relation module, int32 workflow_id,
+						const char *workflow, const char *trigger,
+						const char *recurrence,
+						const WebhookCriteria *criteria)
+{
+	TriggerPlan plans[MAX_TRIGGERS];
+	int			n = 0;
+	char	   *base;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	plan_enqueue(plans, &n, trigger, strcmp(recurrence, "change") == 0,
+				 criteria);
+	if (strcmp(recurrence, "first") == 0)
+		plan_forget(plans, &n, module, workflow);
+	/* A delete workflow tells such a delete by the row itself. */
+	if (module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+		strcmp(trigger, "delete") != 0)
+	{
+		add_plan(plans, &n, "move_delete", TRIGGER_MOVE, TRIGGER_TYPE_DELETE,
+				 NULL, NIL);
+		add_plan(plans, &n, "move_insert", TRIGGER_MOVE, TRIGGER_TYPE_INSERT,
+				 NULL, NIL);
+	}
+
+	base = choose_base(plans, n, module, workflow, workflow_id);
+	for (int i = 0; i < n; i++)
+		create_trigger(module, workflow_id, base, &plans[i]);
+	webhook_scope_leave(&scope);
+}
+
+/* The workflow's triggers on the module itself (Trigger *). */
+static List *
+find_triggers(Relation module, int32 workflow_id, bool enqueue, bool forget)
+{
+	TriggerDesc *desc = module->trigdesc;
+	Oid			enqueue_oid = enqueue ? find_function("enqueue") : InvalidOid;
+	Oid			forget_oid = forget ? find_function("forget") : InvalidOid;
+	List	   *result = NIL;
+
+	if (desc == NULL)
+		return NIL;
+	for (int i = 0; i < desc->numtriggers; i++)
+	{
+		Trigger    *trigger = &desc->triggers[i];
+
+		if (trigger->tgisinternal || trigger->tgisclone ||
+			trigger->tgnargs < 1 ||
+			(trigger->tgfoid != enqueue_oid && trigger->tgfoid != forget_oid) ||
+			strcmp(trigger->tgargs[0], psprintf("%d", workflow_id)) != 0)
+			continue;
+		result = lappend(result, trigger);
+	}
+	return result;
+}
+
+void
+webhook_triggers_drop(Oid module, int32 workflow_id)
+{
+	Relation	rel = try_relation_open(module, AccessExclusiveLock);
+	ObjectAddresses *addresses;
+	ListCell   *lc;
+
+	if (rel == NULL)
+		return;					/* the triggers went with it */
+	addresses = new_object_addresses();
+	foreach(lc, find_triggers(rel, workflow_id, true, true))
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, TriggerRelationId,
+						 ((Trigger *) lfirst(lc))->tgoid);
+		add_exact_object_address(&address, addresses);
+	}
+	relation_close(rel, NoLock);	/* else it would count as in use */
+	performMultipleDeletions(addresses, DROP_RESTRICT,
+							 PERFORM_DELETION_INTERNAL);
+	free_object_addresses(addresses);
+	CommandCounterIncrement();
+}
+
+void
+webhook_triggers_enable(Oid module, int32 workflow_id, bool enabled)
+{
+	Relation	rel = try_relation_open(module, ShareRowExclusiveLock);
+	StringInfoData sql;
+	ListCell   *lc;
+	WebhookScope scope;
+
+	if (rel == NULL)
+		return;					/* the triggers went with it */
+	initStringInfo(&sql);
+	foreach(lc, find_triggers(rel, workflow_id, true, false))
+	{
+		if (sql.len == 0)
+			appendStringInfo(&sql, "ALTER TABLE %s",
+							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+														RelationGetRelationName(rel)));
+		else
+			appendStringInfoChar(&sql, ',');
+		appendStringInfo(&sql, " %s TRIGGER %s", enabled ? "ENABLE" : "DISABLE",
+						 quote_identifier(((Trigger *) lfirst(lc))->tgname));
+	}
+	relation_close(rel, NoLock);	/* else it would count as in use */
+	if (sql.len == 0)
+		return;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute(sql.data, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not alter the triggers of workflow %d", workflow_id);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+bool
+webhook_triggers_exist(Relation module, int32 workflow_id)
+{
+	return find_triggers(module, workflow_id, true, false) != NIL;
+}
+
+bool
+webhook_triggers_match_key(Relation module, int32 workflow_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_triggers(module, workflow_id, false, true))
+	{
+		Trigger    *trigger = lfirst(lc);
+		Bitmapset  *watched = NULL;
+
+		if (trigger->tgqual == NULL)
+			continue;
+		pull_varattnos(stringToNode(trigger->tgqual), PRS2_NEW_VARNO, &watched);
+		if (!bms_equal(watched, webhook_module_key(module)))
+			return false;
+	}
+	return true;
+}

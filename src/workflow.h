@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * workflow.h
+ *	  Workflows as they are configured.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_WORKFLOW_H
+#define WEBHOOK_WORKFLOW_H
+
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+typedef struct WebhookWorkflow
+{
+	int32		workflow_id;
+	char	   *name;
+	Oid			module;
+	char	   *trigger;
+	char	   *condition;		/* NULL: always */
+	char	   *recurrence;
+	char	   *owner_email;	/* NULL: none */
+	Oid			owner;
+	bool		enabled;
+	char	   *description;	/* NULL: none */
+} WebhookWorkflow;
+
+/*
+ * Find a workflow that the current user may change, and lock its row.
+ * Raises ERRCODE_UNDEFINED_OBJECT where there is none, and where it is
+ * somebody else's.  module and owner may be NULL.
+ */
+extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
+
+/* All workflows (WebhookWorkflow *) on any of these relations, by OID. */
+extern List *webhook_workflow_find(List *modules);
+
+/*
+ * Raise ERRCODE_UNDEFINED_COLUMN if the criteria or owner_email name a column
+ * that the module doesn't have.
+ */
+extern void webhook_workflow_check_columns(const WebhookWorkflow *workflow,
+										   Relation module);
+
+/* Raise an error, naming the action, if one doesn't fit the module. */
+extern void webhook_workflow_check_actions(int32 workflow_id, Oid module);
+
+/*
+ * Delete a workflow with its actions and all that is left to do for it.  Its
+ * triggers are not touched.
+ */
+extern void webhook_workflow_delete(int32 workflow_id);
+
+#endif							/* WEBHOOK_WORKFLOW_H */
