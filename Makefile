@@ -1,22 +1,64 @@
 # webhook: transactional webhooks inside PostgreSQL
+#
+#	make, make install, make installcheck	as of every PostgreSQL extension
+#	make demo, make test, make bench	on private clusters; they install what is missing
 
 EXTENSION = webhook
 MODULE_big = webhook
 OBJS = \
 	src/webhook.o src/settings.o src/shared.o src/catalog.o \
-	src/criteria.o src/workflow.o src/action.o src/ddl.o \
-	src/enqueue.o src/record.o src/move.o src/delivery.o \
+	src/module.o src/criteria.o src/triggers.o src/workflow.o src/workflow_table.o src/action.o src/action_table.o src/ddl.o \
+	src/enqueue.o src/record.o src/move.o src/delivery.o src/lookup.o \
 	src/template.o src/payload.o src/payload_json.o src/payload_xml.o src/payload_form.o \
-	src/signature.o src/request.o src/address.o src/sender.o \
+	src/signature.o src/request.o src/address.o src/sender.o src/transfer.o src/failure.o \
 	src/text.o src/queue.o src/lane.o src/turn.o src/worker.o src/launcher.o src/hooks.o
 DATA = src/webhook--1.0.sql
 PGFILEDESC = "webhook - transactional webhooks"
 
+# Tests.  installcheck starts a private instance of the installed PostgreSQL,
+# because the library must be preloaded and the worker be switched off; PGHOST
+# or PGPORT names a running server with the settings of test/regress.conf.
+REGRESS = $(sort $(basename $(notdir $(wildcard sql/*.sql))))
+ISOLATION = $(sort $(basename $(notdir $(wildcard test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test/isolation --load-extension=webhook
+ifeq ($(PGHOST)$(PGPORT),)
+REGRESS_OPTS += --temp-instance=tmp_check_regress --temp-config=test/regress.conf
+ISOLATION_OPTS += --temp-instance=tmp_check_iso --temp-config=test/regress.conf
+endif
+ENCODING = UTF8
+NO_LOCALE = 1
+TAP_TESTS = 1
+PROVE_TESTS = test/tap/*.pl
+PROVE_FLAGS += -I test/lib
+EXTRA_CLEAN = tmp_check tmp_check_regress tmp_check_iso output_iso
+
 PG_CONFIG ?= pg_config
 PKG_CONFIG ?= pkg-config
-PG_CPPFLAGS = $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0 2>/dev/null)
-SHLIB_LINK = $(shell $(PKG_CONFIG) --libs libcurl libxml-2.0 2>/dev/null)
+
+# demo, test and bench install PostgreSQL where there is none, and call make
+# again: for them its makefiles are not needed yet.
+own_goals = demo test bench
+ifneq ($(filter-out $(own_goals),$(or $(MAKECMDGOALS),all)),)
+
+PG_CPPFLAGS := $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0)
+SHLIB_LINK := $(shell $(PKG_CONFIG) --libs libcurl libxml-2.0)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
+ifeq ($(and $(wildcard $(PGXS)),$(wildcard $(shell $(PG_CONFIG) --includedir-server)/postgres.h)),)
+$(error $(PG_CONFIG) knows no server to build for: install postgresql-server-dev-NN, or set PG_CONFIG)
+endif
 include $(PGXS)
+
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+
+endif
+
+.PHONY: $(own_goals)
+export PG_CONFIG MAKE
+test:
+	@test/run
+demo:
+	@test/demo/run
+bench:
+	@test/bench/run

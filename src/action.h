@@ -49,4 +49,11 @@ typedef struct WebhookAction
  */
 extern WebhookAction *webhook_action_load(int32 action_id);
 
+/*
+ * Raise an error, with the action in its context, if what the action says does
+ * not fit the module: a column that it does not have, or no primary key for an
+ * ordered action.
+ */
+extern void webhook_action_check(int32 action_id, Oid module);
+
 #endif							/* WEBHOOK_ACTION_H */

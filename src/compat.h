@@ -49,4 +49,16 @@
 	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #endif
 
+/*
+ * PostgreSQL 16 keeps what check hooks allocate in a memory context of its
+ * own; before, it was malloc'd.
+ */
+#if PG_VERSION_NUM >= 160000
+#define webhook_guc_malloc(size) guc_malloc(LOG, size)
+#define webhook_guc_free(pointer) guc_free(pointer)
+#else
+#define webhook_guc_malloc(size) malloc(size)
+#define webhook_guc_free(pointer) free(pointer)
+#endif
+
 #endif							/* WEBHOOK_COMPAT_H */

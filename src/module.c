@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "catalog/catalog.h"
+#include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
@@ -58,10 +58,10 @@ check_kind(Relation module)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("temporary table \"%s\" can't be the module of a workflow", name),
 				 errhint("A module is a permanent table.")));
-	if (IsCatalogRelation(module))
+	if (RelationGetRelid(module) < FirstNormalObjectId)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("system catalog \"%s\" can't be the module of a workflow", name),
+				 errmsg("system table \"%s\" can't be the module of a workflow", name),
 				 errhint("A module is a table of yours.")));
 	if (getExtensionOfObject(RelationRelationId, RelationGetRelid(module)) ==
 		get_extension_oid("webhook", false))
@@ -82,7 +82,8 @@ webhook_module_open(Oid module, Oid owner, LOCKMODE lockmode)
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", module)));
+				 errmsg("relation with OID %u does not exist", module),
+				 errhint("It has just been dropped.")));
 	check_rights(module, owner);
 	check_kind(rel);
 	return rel;

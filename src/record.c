@@ -108,9 +108,8 @@ is_safe_type(Oid type)
 	}
 }
 
-/* The columns of the primary key; the caller's context. */
-static int
-find_primary_key(Relation rel, AttrNumber **key)
+int
+webhook_record_key(Relation rel, AttrNumber **key)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
@@ -163,7 +162,7 @@ load_source(RecordSource *source, Relation rel)
 
 	source->key_output = NULL;
 	source->key_desc = NULL;
-	source->n_key = find_primary_key(rel, &source->key);
+	source->n_key = webhook_record_key(rel, &source->key);
 	if (source->n_key == 1)
 	{
 		Oid			function;

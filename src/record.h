@@ -30,4 +30,7 @@ extern void webhook_record_read(WebhookRecord *record, Relation rel,
 /* Just the key as text; NULL: the module has no primary key. */
 extern char *webhook_record_id(Relation rel, HeapTuple tuple);
 
+/* The columns of the primary key, in its order; returns how many. */
+extern int	webhook_record_key(Relation rel, AttrNumber **key);
+
 #endif							/* WEBHOOK_RECORD_H */

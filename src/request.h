@@ -53,4 +53,8 @@ extern void webhook_request_stamp(WebhookRequest *request,
 extern void webhook_request_check_url(const char *url, Oid module);
 extern void webhook_request_check_headers(const char *headers, Oid module);
 
+/* Compile the headers of an action (JSON text, or NULL). */
+extern void webhook_request_parse_headers(const char *headers, List **names,
+										  List **templates);
+
 #endif							/* WEBHOOK_REQUEST_H */

@@ -25,7 +25,6 @@
 #include "catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
@@ -354,7 +353,7 @@ webhook_triggers_drop(Oid module, int32 workflow_id)
 						 ((Trigger *) lfirst(lc))->tgoid);
 		add_exact_object_address(&address, addresses);
 	}
-	relation_close(rel, NoLock);	/* else it would count as in use */
+	relation_close(rel, NoLock);
 	performMultipleDeletions(addresses, DROP_RESTRICT,
 							 PERFORM_DELETION_INTERNAL);
 	free_object_addresses(addresses);

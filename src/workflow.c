@@ -6,24 +6,19 @@
  * Runs in sessions.  The functions have their caller's rights and check them
  * by themselves: a workflow is changed by members of the role that it belongs
  * to.  What is written is then written with the rights of the extension's
- * owner.
+ * owner (workflow_table.c).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "action.h"
-#include "catalog.h"
-#include "catalog/pg_type.h"
 #include "criteria.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "module.h"
 #include "template.h"
 #include "triggers.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "workflow.h"
@@ -45,227 +40,6 @@ enum
 	ARG_OWNER_EMAIL,
 	ARG_DESCRIPTION
 };
-
-/* ---------------------------------------------------------------------
- * The table webhook.workflow
- * ---------------------------------------------------------------------
- */
-
-static void
-execute_sql(const char *sql, int n, Oid *types, Datum *values,
-			const char *nulls)
-{
-	WebhookScope scope;
-
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
-	SPI_finish();
-	webhook_scope_leave(&scope);
-}
-
-static char *
-copy_value(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
-{
-	char	   *value = SPI_getvalue(tuple, desc, column);
-
-	return value == NULL ? NULL : MemoryContextStrdup(context, value);
-}
-
-static WebhookWorkflow *
-copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
-{
-	WebhookWorkflow *workflow = MemoryContextAllocZero(context,
-													   sizeof(WebhookWorkflow));
-	bool		isnull;
-
-	workflow->workflow_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-	workflow->name = copy_value(tuple, desc, 2, context);
-	workflow->module = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
-	workflow->trigger = copy_value(tuple, desc, 4, context);
-	workflow->condition = copy_value(tuple, desc, 5, context);
-	workflow->recurrence = copy_value(tuple, desc, 6, context);
-	workflow->owner_email = copy_value(tuple, desc, 7, context);
-	workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 8, &isnull));
-	workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
-	workflow->description = copy_value(tuple, desc, 10, context);
-	return workflow;
-}
-
-#define SELECT_WORKFLOW \
-	"SELECT workflow_id, name, module::oid, trigger, condition, recurrence," \
-	" owner_email, owner::oid, enabled, description FROM webhook.workflow"
-
-static List *
-read_workflows(const char *sql, int n, Oid *types, Datum *values)
-{
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	List	   *result = NIL;
-	WebhookScope scope;
-
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not execute: %s", sql);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		WebhookWorkflow *workflow = copy_workflow(SPI_tuptable->vals[i],
-												  SPI_tuptable->tupdesc,
-												  context);
-
-		old = MemoryContextSwitchTo(context);
-		result = lappend(result, workflow);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	webhook_scope_leave(&scope);
-	return result;
-}
-
-/* For others' workflows the same is said as for those that don't exist. */
-static WebhookWorkflow *
-lock_workflow(const char *name)
-{
-	Oid			types[2] = {TEXTOID, OIDOID};
-	Datum		values[2];
-	List	   *found;
-
-	values[0] = CStringGetTextDatum(name);
-	values[1] = ObjectIdGetDatum(GetUserId());
-	found = read_workflows(SELECT_WORKFLOW
-						   " WHERE name = $1 AND pg_has_role($2, owner::oid, 'MEMBER')"
-						   " FOR UPDATE", 2, types, values);
-	if (found == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("workflow \"%s\" does not exist", name),
-				 errhint("The table webhook.workflow shows the workflows of the roles that you are a member of.")));
-	return linitial(found);
-}
-
-int32
-webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
-{
-	WebhookWorkflow *workflow = lock_workflow(name);
-
-	if (module != NULL)
-		*module = workflow->module;
-	if (owner != NULL)
-		*owner = workflow->owner;
-	return workflow->workflow_id;
-}
-
-List *
-webhook_workflow_find(List *modules)
-{
-	Oid			types[1] = {OIDARRAYOID};
-	Datum		values[1];
-	Datum	   *elements = palloc(list_length(modules) * sizeof(Datum));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, modules)
-		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
-	values[0] = PointerGetDatum(construct_array(elements, n, OIDOID,
-												sizeof(Oid), true,
-												TYPALIGN_INT));
-	return read_workflows(SELECT_WORKFLOW
-						  " WHERE module::oid = ANY ($1) ORDER BY workflow_id",
-						  1, types, values);
-}
-
-void
-webhook_workflow_delete(int32 workflow_id)
-{
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
-
-	values[0] = Int32GetDatum(workflow_id);
-
-	/* What is under way ends by itself. */
-	execute_sql("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
-				" completed_at = clock_timestamp(), error = 'workflow was dropped'"
-				" WHERE workflow_id = $1 AND retry_at IS NOT NULL"
-				" AND status <> 'Dispatched'", 1, types, values, NULL);
-	execute_sql("DELETE FROM webhook.seen WHERE workflow_id = $1",
-				1, types, values, NULL);
-	execute_sql("DELETE FROM webhook.workflow WHERE workflow_id = $1",
-				1, types, values, NULL);
-}
-
-static Datum
-get_text_datum(const char *text, char *null)
-{
-	*null = text == NULL ? 'n' : ' ';
-	return text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
-}
-
-/* Returns workflow_id; 0 where the name is taken. */
-static int32
-insert_workflow(const WebhookWorkflow *workflow)
-{
-	Oid			types[8] = {TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, OIDOID, TEXTOID};
-	Datum		values[8];
-	char		nulls[9] = "        ";
-	int32		workflow_id = 0;
-	WebhookScope scope;
-
-	values[0] = CStringGetTextDatum(workflow->name);
-	values[1] = ObjectIdGetDatum(workflow->module);
-	values[2] = CStringGetTextDatum(workflow->trigger);
-	values[3] = get_text_datum(workflow->condition, &nulls[3]);
-	values[4] = CStringGetTextDatum(workflow->recurrence);
-	values[5] = get_text_datum(workflow->owner_email, &nulls[5]);
-	values[6] = ObjectIdGetDatum(workflow->owner);
-	values[7] = get_text_datum(workflow->description, &nulls[7]);
-
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args("INSERT INTO webhook.workflow (name, module,"
-							  " trigger, condition, recurrence, owner_email,"
-							  " owner, description)"
-							  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"
-							  " ON CONFLICT (name) DO NOTHING"
-							  " RETURNING workflow_id",
-							  8, types, values, nulls, false, 0) != SPI_OK_INSERT_RETURNING)
-		elog(ERROR, "could not insert workflow \"%s\"", workflow->name);
-	if (SPI_processed == 1)
-	{
-		bool		isnull;
-
-		workflow_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
-												  SPI_tuptable->tupdesc, 1,
-												  &isnull));
-	}
-	SPI_finish();
-	webhook_scope_leave(&scope);
-	return workflow_id;
-}
-
-static void
-update_workflow(const WebhookWorkflow *workflow)
-{
-	Oid			types[8] = {INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, BOOLOID, TEXTOID};
-	Datum		values[8];
-	char		nulls[9] = "        ";
-
-	values[0] = Int32GetDatum(workflow->workflow_id);
-	values[1] = ObjectIdGetDatum(workflow->module);
-	values[2] = CStringGetTextDatum(workflow->trigger);
-	values[3] = get_text_datum(workflow->condition, &nulls[3]);
-	values[4] = CStringGetTextDatum(workflow->recurrence);
-	values[5] = get_text_datum(workflow->owner_email, &nulls[5]);
-	values[6] = BoolGetDatum(workflow->enabled);
-	values[7] = get_text_datum(workflow->description, &nulls[7]);
-	execute_sql("UPDATE webhook.workflow SET module = $2, trigger = $3,"
-				" condition = $4, recurrence = $5, owner_email = $6,"
-				" enabled = $7, description = $8 WHERE workflow_id = $1",
-				8, types, values, nulls);
-}
 
 /* ---------------------------------------------------------------------
  * What is right
@@ -379,39 +153,6 @@ webhook_workflow_check_columns(const WebhookWorkflow *workflow, Relation module)
 	check_owner_email(workflow);
 }
 
-void
-webhook_workflow_check_actions(int32 workflow_id, Oid module)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
-	int32	   *actions;
-	uint64		n;
-	WebhookScope scope;
-
-	values[0] = Int32GetDatum(workflow_id);
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT action_id FROM webhook.action"
-							  " WHERE workflow_id = $1 ORDER BY action_id",
-							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the actions of workflow %d", workflow_id);
-	n = SPI_processed;
-	actions = MemoryContextAlloc(context, (n + 1) * sizeof(int32));
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		actions[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc, 1,
-												 &isnull));
-	}
-	SPI_finish();
-	for (uint64 i = 0; i < n; i++)
-		webhook_action_check(actions[i], module);
-	webhook_scope_leave(&scope);
-}
-
 /* ---------------------------------------------------------------------
  * SQL-callable
  * ---------------------------------------------------------------------
@@ -483,7 +224,7 @@ create_workflow(PG_FUNCTION_ARGS)
 
 	module = webhook_module_open(workflow.module, workflow.owner, ShareRowExclusiveLock);
 	criteria = check_workflow(&workflow, module);
-	workflow.workflow_id = insert_workflow(&workflow);
+	workflow.workflow_id = webhook_workflow_insert(&workflow);
 	if (workflow.workflow_id == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -516,14 +257,7 @@ rebuild_triggers(const WebhookWorkflow *old, const WebhookWorkflow *new,
 
 	if (strcmp(old->recurrence, "first") == 0 &&
 		(old->module != new->module || strcmp(new->recurrence, "first") != 0))
-	{
-		Oid			types[1] = {INT4OID};
-		Datum		values[1];
-
-		values[0] = Int32GetDatum(new->workflow_id);
-		execute_sql("DELETE FROM webhook.seen WHERE workflow_id = $1",
-					1, types, values, NULL);
-	}
+		webhook_workflow_clear_seen(new->workflow_id);
 }
 
 /*
@@ -539,7 +273,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 	bool		is_rebuilt;
 
 	require_argument(fcinfo, ARG_NAME, "name");
-	old = lock_workflow(get_text(fcinfo, ARG_NAME));
+	old = webhook_workflow_lock(get_text(fcinfo, ARG_NAME));
 	new = *old;
 	if (!PG_ARGISNULL(ARG_MODULE))
 		new.module = PG_GETARG_OID(ARG_MODULE);
@@ -570,7 +304,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 	if (new.module != old->module)
 		webhook_workflow_check_actions(new.workflow_id, new.module);
 
-	update_workflow(&new);
+	webhook_workflow_update(&new);
 	if (is_rebuilt)
 		rebuild_triggers(old, &new, criteria);
 	PG_RETURN_VOID();
@@ -585,7 +319,7 @@ drop_workflow(PG_FUNCTION_ARGS)
 	WebhookWorkflow *workflow;
 
 	require_argument(fcinfo, ARG_NAME, "name");
-	workflow = lock_workflow(get_text(fcinfo, ARG_NAME));
+	workflow = webhook_workflow_lock(get_text(fcinfo, ARG_NAME));
 	webhook_triggers_drop(workflow->module, workflow->workflow_id);
 	webhook_workflow_delete(workflow->workflow_id);
 	PG_RETURN_VOID();
@@ -601,10 +335,9 @@ enable_workflow(PG_FUNCTION_ARGS)
 
 	require_argument(fcinfo, 0, "name");
 	require_argument(fcinfo, 1, "enabled");
-	workflow = lock_workflow(get_text(fcinfo, 0));
-	workflow->enabled = PG_GETARG_BOOL(1);
-	update_workflow(workflow);
+	workflow = webhook_workflow_lock(get_text(fcinfo, 0));
+	webhook_workflow_set_enabled(workflow->workflow_id, PG_GETARG_BOOL(1));
 	webhook_triggers_enable(workflow->module, workflow->workflow_id,
-							workflow->enabled);
+							PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();
 }

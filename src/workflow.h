@@ -27,13 +27,26 @@ typedef struct WebhookWorkflow
 
 /*
  * Find a workflow that the current user may change, and lock its row.
- * Raises ERRCODE_UNDEFINED_OBJECT where there is none, and where it is
- * somebody else's.  module and owner may be NULL.
+ * Raises ERRCODE_UNDEFINED_OBJECT where there is none, and in the same words
+ * where it is somebody else's.
  */
+extern WebhookWorkflow *webhook_workflow_lock(const char *name);
+
+/* The same, for its workflow_id; module and owner may be NULL. */
 extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
 
-/* All workflows (WebhookWorkflow *) on any of these relations, by OID. */
+/* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_find(List *modules);
+
+/* Returns workflow_id; 0 where the name is taken. */
+extern int32 webhook_workflow_insert(const WebhookWorkflow *workflow);
+
+/* Everything but owner and enabled. */
+extern void webhook_workflow_update(const WebhookWorkflow *workflow);
+extern void webhook_workflow_set_enabled(int32 workflow_id, bool enabled);
+
+/* Forget which records a workflow of recurrence "first" has met. */
+extern void webhook_workflow_clear_seen(int32 workflow_id);
 
 /*
  * Raise ERRCODE_UNDEFINED_COLUMN if the criteria or owner_email name a column

@@ -1,0 +1,528 @@
+/*-------------------------------------------------------------------------
+ *
+ * action.c
+ *	  The webhook actions: configured by SQL functions, and compiled for those
+ *	  who carry them out.
+ *
+ * Runs in sessions; webhook_action_load in the worker as well.  All that an
+ * action says is checked here, when it is configured, not when it is sent.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "action.h"
+#include "action_table.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "catalog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "module.h"
+#include "request.h"
+#include "settings.h"
+#include "signature.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "workflow.h"
+
+#define MAX_RETRIES 100
+#define MAX_TIMEOUT_MS (60 * 60 * 1000)
+
+PG_FUNCTION_INFO_V1(create_action);
+PG_FUNCTION_INFO_V1(alter_action);
+PG_FUNCTION_INFO_V1(drop_action);
+PG_FUNCTION_INFO_V1(enable_action);
+PG_FUNCTION_INFO_V1(rotate_secret);
+
+/* Arguments of create_action and alter_action, behind the first. */
+enum
+{
+	ARG_TITLE = 1,
+	ARG_URL,
+	ARG_METHOD,
+	ARG_CONTENT_TYPE,
+	ARG_PARAMETERS,
+	ARG_USERNAME,
+	ARG_PASSWORD,
+	ARG_HEADERS,
+	ARG_SIGNING_SECRET,
+	ARG_CLIENT_CERTIFICATE,
+	ARG_DESCRIPTION,
+	ARG_TIMEOUT,
+	ARG_RETRY_SCHEDULE,
+	ARG_ORDERED,
+	ARG_MAX_IN_FLIGHT,
+	ARG_RATE_LIMIT
+};
+
+/* ---------------------------------------------------------------------
+ * Checks
+ * ---------------------------------------------------------------------
+ */
+
+static int64
+get_microseconds(const Interval *interval)
+{
+	return interval->time +
+		(interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
+}
+
+static void
+fail(const char *message, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s", message),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+static void
+check_credentials(const WebhookActionRow *row)
+{
+	if (row->username == NULL)
+	{
+		if (row->password != NULL)
+			fail("password without a user name",
+				 "Give username as well; it makes Basic authentication.");
+		return;
+	}
+	if (strchr(row->username, ':') != NULL)
+		fail("user name contains a colon",
+			 "Basic authentication (RFC 7617) allows none.");
+	for (const char *p = row->username; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			fail("user name contains a control character", NULL);
+	}
+	for (const char *p = row->password; p != NULL && *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			fail("password contains a control character", NULL);
+	}
+}
+
+static void
+check_certificate(const char *name)
+{
+	if (name == NULL)
+		return;
+	if (name[0] == '.' || strpbrk(name, "/\\") != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("client certificate \"%s\" is not a plain file name", name),
+				 errhint("It is the name of a file in webhook.certificate_directory.")));
+}
+
+static void
+check_schedule(ArrayType *schedule)
+{
+	Datum	   *delays;
+	bool	   *nulls;
+	int			n;
+
+	if (schedule == NULL)
+		return;
+	if (ARR_NDIM(schedule) > 1)
+		fail("retry schedule has more than one dimension", NULL);
+	deconstruct_array(schedule, INTERVALOID, sizeof(Interval), false,
+					  TYPALIGN_DOUBLE, &delays, &nulls, &n);
+	if (n > MAX_RETRIES)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("retry schedule has more than %d elements", MAX_RETRIES)));
+	for (int i = 0; i < n; i++)
+	{
+		if (nulls[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("retry schedule contains a null value")));
+		if (get_microseconds(DatumGetIntervalP(delays[i])) < 0)
+			fail("retry schedule contains a negative interval", NULL);
+	}
+}
+
+static void
+check_limits(const WebhookActionRow *row)
+{
+	if (row->timeout != NULL)
+	{
+		int64		timeout = get_microseconds(row->timeout);
+
+		if (timeout < 1000 || timeout > MAX_TIMEOUT_MS * INT64CONST(1000))
+			fail("timeout is not between 1 ms and 1 hour", NULL);
+	}
+	if (row->max_in_flight < 0)
+		fail("max_in_flight is less than 1", NULL);
+	if (row->rate_limit < 0 || row->rate_limit > USECS_PER_SEC)
+		fail("rate_limit is not between 1 and 1000000", NULL);
+	check_schedule(row->retry_schedule);
+}
+
+static void
+check_template(const WebhookTemplate *tmpl, const char *what, void *arg)
+{
+	webhook_template_check(tmpl, *(Oid *) arg, what);
+}
+
+static void
+check_key(Oid module)
+{
+	Relation	rel = table_open(module, AccessShareLock);
+	bool		has_key = webhook_module_key(rel) != NULL;
+
+	table_close(rel, NoLock);
+	if (!has_key)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("an ordered action needs a primary key, which table \"%s\" does not have",
+						get_rel_name(module)),
+				 errhint("Add a primary key, or don't ask for order.")));
+}
+
+/* What refers to the module. */
+static void
+check_fit(const WebhookActionRow *row, Oid module)
+{
+	WebhookPayload *payload;
+
+	webhook_request_check_url(row->url, module);
+	webhook_request_check_headers(row->headers, module);
+	payload = webhook_payload_compile(row->parameters,
+									  webhook_content_type(row->content_type));
+	webhook_payload_visit(payload, check_template, &module);
+	if (row->ordered)
+		check_key(module);
+}
+
+static void
+check_authorization(const WebhookActionRow *row)
+{
+	List	   *names;
+	List	   *templates;
+	ListCell   *lc;
+
+	if (row->username == NULL)
+		return;
+	webhook_request_parse_headers(row->headers, &names, &templates);
+	foreach(lc, names)
+	{
+		if (pg_strcasecmp(lfirst(lc), "Authorization") == 0)
+			fail("both username and a header \"Authorization\" are given",
+				 "Basic authentication makes that header.");
+	}
+}
+
+static void
+check_row(WebhookActionRow *row, Oid module)
+{
+	const char *problem;
+
+	if (row->title == NULL || row->title[0] == '\0')
+		fail("an action needs a title", NULL);
+	if (row->url == NULL || row->url[0] == '\0')
+		fail("an action needs a URL", "Write it as https://host/path.");
+	if (row->method == NULL ||
+		(pg_strcasecmp(row->method, "POST") != 0 &&
+		 pg_strcasecmp(row->method, "PUT") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("method \"%s\" is not supported",
+						row->method != NULL ? row->method : ""),
+				 errhint("Methods are POST and PUT.")));
+	row->method = pg_strcasecmp(row->method, "PUT") == 0 ? "PUT" : "POST";
+	if (row->content_type == NULL)
+		fail("an action needs a content type", "Content types are JSON, JSONARRAY, XML and FORM.");
+	row->content_type = asc_toupper(row->content_type, strlen(row->content_type));
+
+	check_fit(row, module);
+	check_credentials(row);
+	check_authorization(row);
+	check_certificate(row->client_certificate);
+	check_limits(row);
+	problem = row->signing_secret == NULL ? NULL :
+		webhook_signature_check_secret(row->signing_secret);
+	if (problem != NULL)
+		fail("signing secret is not one of Standard Webhooks", problem);
+}
+
+static void
+add_action_context(void *arg)
+{
+	const WebhookActionRow *row = arg;
+
+	errcontext("webhook action %d (\"%s\")", row->action_id, row->title);
+}
+
+void
+webhook_action_check(int32 action_id, Oid module)
+{
+	WebhookActionRow *row = webhook_action_table_read(action_id, false);
+	ErrorContextCallback context;
+
+	if (row == NULL)
+		return;
+	context.callback = add_action_context;
+	context.arg = row;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	check_fit(row, module);
+	error_context_stack = context.previous;
+}
+
+/* ---------------------------------------------------------------------
+ * Arguments
+ * ---------------------------------------------------------------------
+ */
+
+/* A text argument: given ones replace, empty ones clear. */
+static void
+take_text(FunctionCallInfo fcinfo, int arg, char **value)
+{
+	if (PG_ARGISNULL(arg))
+		return;
+	*value = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	if ((*value)[0] == '\0')
+		*value = NULL;
+}
+
+/* A json argument; in alter_action an empty object clears. */
+static void
+take_json(FunctionCallInfo fcinfo, int arg, char **value, bool is_alter)
+{
+	char	   *json;
+	const char *p;
+
+	if (PG_ARGISNULL(arg))
+		return;
+	json = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	*value = json;
+	p = json + strspn(json, " \t\r\n");
+	if (is_alter && *p == '{' && p[1 + strspn(p + 1, " \t\r\n")] == '}')
+		*value = NULL;
+}
+
+static void
+take_int(FunctionCallInfo fcinfo, int arg, int32 *value, bool is_alter)
+{
+	if (PG_ARGISNULL(arg))
+		return;
+	*value = PG_GETARG_INT32(arg);
+	if (*value == 0 && !is_alter)
+		*value = -1;			/* refused by the check */
+}
+
+static void
+take_arguments(FunctionCallInfo fcinfo, WebhookActionRow *row, bool is_alter)
+{
+	take_text(fcinfo, ARG_TITLE, &row->title);
+	take_text(fcinfo, ARG_URL, &row->url);
+	take_text(fcinfo, ARG_METHOD, &row->method);
+	take_text(fcinfo, ARG_CONTENT_TYPE, &row->content_type);
+	take_json(fcinfo, ARG_PARAMETERS, &row->parameters, is_alter);
+	take_text(fcinfo, ARG_USERNAME, &row->username);
+	if (!PG_ARGISNULL(ARG_USERNAME) && row->username == NULL)
+		row->password = NULL;
+	take_text(fcinfo, ARG_PASSWORD, &row->password);
+	take_json(fcinfo, ARG_HEADERS, &row->headers, is_alter);
+	take_text(fcinfo, ARG_SIGNING_SECRET, &row->signing_secret);
+	take_text(fcinfo, ARG_CLIENT_CERTIFICATE, &row->client_certificate);
+	take_text(fcinfo, ARG_DESCRIPTION, &row->description);
+	if (!PG_ARGISNULL(ARG_TIMEOUT))
+	{
+		row->timeout = PG_GETARG_INTERVAL_P(ARG_TIMEOUT);
+		if (is_alter && get_microseconds(row->timeout) == 0)
+			row->timeout = NULL;
+	}
+	if (!PG_ARGISNULL(ARG_RETRY_SCHEDULE))
+	{
+		row->retry_schedule = PG_GETARG_ARRAYTYPE_P(ARG_RETRY_SCHEDULE);
+		if (is_alter && ARR_NDIM(row->retry_schedule) == 0)
+			row->retry_schedule = NULL;
+	}
+	if (!PG_ARGISNULL(ARG_ORDERED))
+		row->ordered = PG_GETARG_BOOL(ARG_ORDERED);
+	take_int(fcinfo, ARG_MAX_IN_FLIGHT, &row->max_in_flight, is_alter);
+	take_int(fcinfo, ARG_RATE_LIMIT, &row->rate_limit, is_alter);
+}
+
+/* The action, locked, if the caller may change it. */
+static WebhookActionRow *
+lock_action(int32 action_id)
+{
+	WebhookActionRow *row = webhook_action_table_read(action_id, true);
+
+	if (row == NULL || !is_member_of_role(GetUserId(), row->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("webhook action %d does not exist", action_id),
+				 errhint("The table webhook.action shows the actions of the roles that you are a member of.")));
+	return row;
+}
+
+/* ---------------------------------------------------------------------
+ * SQL-callable
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * webhook.create_action(workflow, title, url, ...) returns integer
+ *		Add an action to a workflow; returns action_id.
+ */
+Datum
+create_action(PG_FUNCTION_ARGS)
+{
+	WebhookActionRow row = {0};
+	char	   *workflow;
+	Oid			module;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("workflow must not be null")));
+	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	row.workflow_id = webhook_workflow_lookup(workflow, &module, &row.owner);
+	row.method = "POST";
+	row.content_type = "JSON";
+	take_arguments(fcinfo, &row, false);
+	check_row(&row, module);
+
+	/* The workflow's row is locked: nobody else adds one meanwhile. */
+	if (webhook_action_table_count(row.workflow_id) >= webhook_max_actions_per_workflow)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("workflow \"%s\" already has %d actions", workflow,
+						webhook_max_actions_per_workflow),
+				 errhint("Make another workflow, or raise webhook.max_actions_per_workflow.")));
+	PG_RETURN_INT32(webhook_action_table_insert(&row));
+}
+
+/*
+ * webhook.alter_action(action_id, ...) returns void
+ *		Change what is given and not null.
+ */
+Datum
+alter_action(PG_FUNCTION_ARGS)
+{
+	WebhookActionRow *row;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("action_id must not be null")));
+	row = lock_action(PG_GETARG_INT32(0));
+	take_arguments(fcinfo, row, true);
+	check_row(row, row->module);
+	webhook_action_table_update(row);
+	PG_RETURN_VOID();
+}
+
+/* webhook.drop_action(action_id) returns void */
+Datum
+drop_action(PG_FUNCTION_ARGS)
+{
+	webhook_action_table_delete(lock_action(PG_GETARG_INT32(0))->action_id);
+	PG_RETURN_VOID();
+}
+
+/* webhook.enable_action(action_id, enabled) returns void */
+Datum
+enable_action(PG_FUNCTION_ARGS)
+{
+	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
+
+	row->enabled = PG_GETARG_BOOL(1);
+	webhook_action_table_update(row);
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.rotate_secret(action_id, new_secret, overlap) returns void
+ *		Sign with a new secret; for the time of the overlap with the one
+ *		before as well.
+ */
+Datum
+rotate_secret(PG_FUNCTION_ARGS)
+{
+	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
+	char	   *secret = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Interval   *overlap = PG_GETARG_INTERVAL_P(2);
+	const char *problem = webhook_signature_check_secret(secret);
+
+	if (problem != NULL)
+		fail("signing secret is not one of Standard Webhooks", problem);
+	if (get_microseconds(overlap) < 0)
+		fail("overlap is negative", NULL);
+	row->previous_secret = row->signing_secret;
+	row->previous_until = GetCurrentTimestamp() + get_microseconds(overlap);
+	row->signing_secret = secret;
+	webhook_action_table_update(row);
+	PG_RETURN_VOID();
+}
+
+/* ---------------------------------------------------------------------
+ * For those who carry it out
+ * ---------------------------------------------------------------------
+ */
+
+static void
+compile_schedule(WebhookAction *action, ArrayType *schedule)
+{
+	Datum	   *delays;
+	bool	   *nulls;
+
+	action->n_retries = -1;
+	if (schedule == NULL)
+		return;
+	deconstruct_array(schedule, INTERVALOID, sizeof(Interval), false,
+					  TYPALIGN_DOUBLE, &delays, &nulls, &action->n_retries);
+	action->retry_delays = palloc(Max(action->n_retries, 1) * sizeof(int64));
+	for (int i = 0; i < action->n_retries; i++)
+		action->retry_delays[i] = get_microseconds(DatumGetIntervalP(delays[i]));
+}
+
+WebhookAction *
+webhook_action_load(int32 action_id)
+{
+	WebhookActionRow *row = webhook_action_table_read(action_id, false);
+	WebhookAction *action;
+
+	if (row == NULL)
+		return NULL;
+	action = palloc0(sizeof(WebhookAction));
+	action->action_id = row->action_id;
+	action->workflow_id = row->workflow_id;
+	action->workflow = row->workflow;
+	action->title = row->title;
+	action->module = row->module;
+	action->module_name = get_rel_name(row->module);
+	if (action->module_name == NULL)
+		action->module_name = pstrdup("record");	/* it has just been dropped */
+	action->owner = row->owner;
+	action->enabled = row->enabled;
+	action->method = row->method;
+	action->url = row->url;
+	action->url_template = webhook_template_parse(row->url, "URL");
+	action->payload = webhook_payload_compile(row->parameters,
+											  webhook_content_type(row->content_type));
+	webhook_request_parse_headers(row->headers, &action->header_names,
+								  &action->header_templates);
+	action->username = row->username;
+	action->password = row->password;
+	action->signing_secret = row->signing_secret;
+	action->previous_secret = row->previous_secret;
+	action->previous_until = row->previous_until;
+	action->client_certificate = row->client_certificate;
+	if (row->timeout != NULL)
+		action->timeout = get_microseconds(row->timeout) / 1000;
+	compile_schedule(action, row->retry_schedule);
+	action->ordered = row->ordered;
+	action->max_in_flight = row->max_in_flight;
+	action->rate_limit = row->rate_limit;
+	return action;
+}

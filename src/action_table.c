@@ -1,0 +1,322 @@
+/*-------------------------------------------------------------------------
+ *
+ * action_table.c
+ *	  The rows of webhook.action and webhook.action_secret.
+ *
+ * Runs in sessions, and in the worker, which reads them.  Secrets are in a
+ * table of their own, which nobody but superusers can read; they travel as
+ * parameters only, never in a statement's text.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "action_table.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define READ_ACTION \
+	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid," \
+	" a.title, a.description, a.url, a.method, a.content_type, a.parameters," \
+	" a.username, a.headers, a.client_certificate, a.timeout," \
+	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled," \
+	" s.password, s.signing_secret, s.previous_secret, s.previous_until" \
+	" FROM webhook.action a" \
+	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id" \
+	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id" \
+	" WHERE a.action_id = $1"
+
+#define N_COLUMNS 16
+
+static const Oid column_types[N_COLUMNS] = {
+	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONOID,
+	TEXTOID, JSONOID, TEXTOID, INTERVALOID, INTERVALARRAYOID, BOOLOID,
+	INT4OID, INT4OID
+};
+
+static const char *const insert_sql =
+	"INSERT INTO webhook.action (workflow_id, title, description, url, method,"
+	" content_type, parameters, username, headers, client_certificate,"
+	" timeout, retry_schedule, ordered, max_in_flight, rate_limit)"
+	" VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+	" RETURNING action_id";
+
+static const char *const update_sql =
+	"UPDATE webhook.action SET title = $3, description = $4, url = $5,"
+	" method = $6, content_type = $7, parameters = $8, username = $9,"
+	" headers = $10, client_certificate = $11, timeout = $12,"
+	" retry_schedule = $13, ordered = $14, max_in_flight = $15,"
+	" rate_limit = $16, enabled = $2 WHERE action_id = $1";
+
+static const char *const secret_sql =
+	"INSERT INTO webhook.action_secret (action_id, password, signing_secret,"
+	" previous_secret, previous_until) VALUES ($1, $2, $3, $4, $5)"
+	" ON CONFLICT (action_id) DO UPDATE SET password = excluded.password,"
+	" signing_secret = excluded.signing_secret,"
+	" previous_secret = excluded.previous_secret,"
+	" previous_until = excluded.previous_until";
+
+static void
+execute(const char *sql, int n, const Oid *types, Datum *values,
+		const char *nulls)
+{
+	if (SPI_execute_with_args(sql, n, (Oid *) types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+}
+
+/* ---------------------------------------------------------------------
+ * Reading
+ * ---------------------------------------------------------------------
+ */
+
+static char *
+read_text(int column, MemoryContext context)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[0],
+									 SPI_tuptable->tupdesc, column);
+
+	return value == NULL ? NULL : MemoryContextStrdup(context, value);
+}
+
+/* A value by value; 0 for NULL. */
+static Datum
+read_plain(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+/* A value by reference, copied; NULL for NULL. */
+static void *
+read_copy(int column, int typlen, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+	MemoryContext old;
+
+	if (isnull)
+		return NULL;
+	old = MemoryContextSwitchTo(context);
+	if (typlen == -1)
+		value = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+	else
+		value = datumCopy(value, false, typlen);
+	MemoryContextSwitchTo(old);
+	return DatumGetPointer(value);
+}
+
+static WebhookActionRow *
+read_row(MemoryContext context)
+{
+	WebhookActionRow *row = MemoryContextAllocZero(context, sizeof(WebhookActionRow));
+
+	row->action_id = DatumGetInt32(read_plain(1));
+	row->workflow_id = DatumGetInt32(read_plain(2));
+	row->workflow = read_text(3, context);
+	row->module = DatumGetObjectId(read_plain(4));
+	row->owner = DatumGetObjectId(read_plain(5));
+	row->title = read_text(6, context);
+	row->description = read_text(7, context);
+	row->url = read_text(8, context);
+	row->method = read_text(9, context);
+	row->content_type = read_text(10, context);
+	row->parameters = read_text(11, context);
+	row->username = read_text(12, context);
+	row->headers = read_text(13, context);
+	row->client_certificate = read_text(14, context);
+	row->timeout = read_copy(15, sizeof(Interval), context);
+	row->retry_schedule = read_copy(16, -1, context);
+	row->ordered = DatumGetBool(read_plain(17));
+	row->max_in_flight = DatumGetInt32(read_plain(18));
+	row->rate_limit = DatumGetInt32(read_plain(19));
+	row->enabled = DatumGetBool(read_plain(20));
+	row->password = read_text(21, context);
+	row->signing_secret = read_text(22, context);
+	row->previous_secret = read_text(23, context);
+	row->previous_until = DatumGetTimestampTz(read_plain(24));
+	return row;
+}
+
+WebhookActionRow *
+webhook_action_table_read(int32 action_id, bool for_update)
+{
+	MemoryContext context = CurrentMemoryContext;
+	WebhookActionRow *row = NULL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(action_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	execute(for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
+			1, types, values, NULL);
+	if (SPI_processed > 0)
+		row = read_row(context);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return row;
+}
+
+int
+webhook_action_table_count(int32 workflow_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	SPIPlanPtr	plan;
+	WebhookScope scope;
+	int			n;
+
+	values[0] = Int32GetDatum(workflow_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	plan = SPI_prepare("SELECT FROM webhook.action WHERE workflow_id = $1", 1, types);
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+							 InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not count the actions of workflow %d", workflow_id);
+	n = (int) SPI_processed;
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return n;
+}
+
+/* ---------------------------------------------------------------------
+ * Writing
+ * ---------------------------------------------------------------------
+ */
+
+static void
+set_text(const char *text, Datum *value, char *null)
+{
+	*null = text == NULL ? 'n' : ' ';
+	*value = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static void
+set_pointer(const void *pointer, Datum *value, char *null)
+{
+	*null = pointer == NULL ? 'n' : ' ';
+	*value = PointerGetDatum(pointer);
+}
+
+static void
+set_int(int32 number, Datum *value, char *null)
+{
+	*null = number == 0 ? 'n' : ' ';
+	*value = Int32GetDatum(number);
+}
+
+/* Parameters $3 to $16: what insert and update have in common. */
+static void
+fill_columns(const WebhookActionRow *row, Datum *values, char *nulls)
+{
+	memset(nulls, ' ', N_COLUMNS);
+	set_text(row->title, &values[2], &nulls[2]);
+	set_text(row->description, &values[3], &nulls[3]);
+	set_text(row->url, &values[4], &nulls[4]);
+	set_text(row->method, &values[5], &nulls[5]);
+	set_text(row->content_type, &values[6], &nulls[6]);
+	set_text(row->parameters, &values[7], &nulls[7]);
+	set_text(row->username, &values[8], &nulls[8]);
+	set_text(row->headers, &values[9], &nulls[9]);
+	set_text(row->client_certificate, &values[10], &nulls[10]);
+	set_pointer(row->timeout, &values[11], &nulls[11]);
+	set_pointer(row->retry_schedule, &values[12], &nulls[12]);
+	values[13] = BoolGetDatum(row->ordered);
+	set_int(row->max_in_flight, &values[14], &nulls[14]);
+	set_int(row->rate_limit, &values[15], &nulls[15]);
+}
+
+static void
+write_secrets(int32 action_id, const WebhookActionRow *row)
+{
+	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+
+	values[0] = Int32GetDatum(action_id);
+	set_text(row->password, &values[1], &nulls[1]);
+	set_text(row->signing_secret, &values[2], &nulls[2]);
+	set_text(row->previous_secret, &values[3], &nulls[3]);
+	values[4] = TimestampTzGetDatum(row->previous_until);
+	if (row->previous_secret == NULL)
+		nulls[4] = 'n';
+	execute(secret_sql, 5, types, values, nulls);
+}
+
+int32
+webhook_action_table_insert(const WebhookActionRow *row)
+{
+	Datum		values[N_COLUMNS] = {0};
+	char		nulls[N_COLUMNS];
+	Oid			types[N_COLUMNS];
+	WebhookScope scope;
+	int32		action_id;
+
+	fill_columns(row, values, nulls);
+	memcpy(types, column_types, sizeof(types));
+	values[1] = Int32GetDatum(row->workflow_id);
+	nulls[0] = 'n';
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	execute(insert_sql, 16, types, values, nulls);
+	action_id = DatumGetInt32(read_plain(1));
+	write_secrets(action_id, row);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return action_id;
+}
+
+void
+webhook_action_table_update(const WebhookActionRow *row)
+{
+	Datum		values[N_COLUMNS] = {0};
+	char		nulls[N_COLUMNS];
+	Oid			types[N_COLUMNS];
+	WebhookScope scope;
+
+	fill_columns(row, values, nulls);
+	memcpy(types, column_types, sizeof(types));
+	types[1] = BOOLOID;
+	values[0] = Int32GetDatum(row->action_id);
+	values[1] = BoolGetDatum(row->enabled);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	execute(update_sql, 16, types, values, nulls);
+	write_secrets(row->action_id, row);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+void
+webhook_action_table_delete(int32 action_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(action_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	/* What is under way ends by itself. */
+	execute("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
+			" completed_at = pg_catalog.clock_timestamp(), error = 'action was dropped'"
+			" WHERE action_id = $1 AND retry_at IS NOT NULL"
+			" AND status <> 'Dispatched'", 1, types, values, NULL);
+	execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
+			1, types, values, NULL);
+	execute("DELETE FROM webhook.action WHERE action_id = $1",
+			1, types, values, NULL);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}

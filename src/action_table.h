@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * action_table.h
+ *	  The rows of webhook.action and webhook.action_secret.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_ACTION_TABLE_H
+#define WEBHOOK_ACTION_TABLE_H
+
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+
+/* An action as it is stored; NULL and 0: not given. */
+typedef struct WebhookActionRow
+{
+	int32		action_id;
+	int32		workflow_id;
+	char	   *workflow;		/* its name, ... */
+	Oid			module;			/* ... module ... */
+	Oid			owner;			/* ... and owner */
+	char	   *title;
+	char	   *description;
+	char	   *url;
+	char	   *method;
+	char	   *content_type;
+	char	   *parameters;
+	char	   *username;
+	char	   *headers;
+	char	   *client_certificate;
+	Interval   *timeout;
+	ArrayType  *retry_schedule;
+	bool		ordered;
+	int32		max_in_flight;
+	int32		rate_limit;
+	bool		enabled;
+	char	   *password;
+	char	   *signing_secret;
+	char	   *previous_secret;
+	TimestampTz previous_until; /* 0: none */
+} WebhookActionRow;
+
+/*
+ * All of them work with the rights of the extension's owner, and leave the
+ * caller's rights to the caller.  SPI must not be connected.
+ */
+
+/* NULL: there is none.  In the current memory context. */
+extern WebhookActionRow *webhook_action_table_read(int32 action_id,
+												   bool for_update);
+
+/* How many a workflow has, as of now whatever the transaction's snapshot. */
+extern int	webhook_action_table_count(int32 workflow_id);
+
+/* Returns action_id. */
+extern int32 webhook_action_table_insert(const WebhookActionRow *row);
+extern void webhook_action_table_update(const WebhookActionRow *row);
+
+/* What is still to be sent fails. */
+extern void webhook_action_table_delete(int32 action_id);
+
+#endif							/* WEBHOOK_ACTION_TABLE_H */

@@ -1,0 +1,405 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *	  What people do with single deliveries: retry, cancel, preview, test,
+ *	  wait.
+ *
+ * Runs in sessions.  Which rows a caller may touch is decided by the row-level
+ * security of the log, under which they are looked up with the caller's
+ * rights; they are changed with those of the extension's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "action.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lookup.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "request.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/fmgrprotos.h"
+#include "utils/wait_event.h"
+
+#define WAIT_INTERVAL_MS 5
+#define MASK "********"
+
+PG_FUNCTION_INFO_V1(retry);
+PG_FUNCTION_INFO_V1(retry_failed);
+PG_FUNCTION_INFO_V1(cancel);
+PG_FUNCTION_INFO_V1(preview);
+PG_FUNCTION_INFO_V1(test);
+PG_FUNCTION_INFO_V1(wait);
+
+/* ---------------------------------------------------------------------
+ * Retry and cancel
+ * ---------------------------------------------------------------------
+ */
+
+/* Run a statement; returns the number of rows, and the first value as text. */
+static uint64
+execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls,
+		char **first)
+{
+	MemoryContext context = CurrentMemoryContext;
+	uint64		processed;
+
+	SPI_connect();
+	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+	processed = SPI_processed;
+	if (first != NULL && processed > 0)
+	{
+		*first = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		if (*first != NULL)
+			*first = MemoryContextStrdup(context, *first);
+	}
+	SPI_finish();
+	return processed;
+}
+
+/* May the caller see the delivery?  If not, it does not exist. */
+static void
+check_visible(int64 log_id)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1];
+
+	values[0] = Int64GetDatum(log_id);
+	if (execute("SELECT FROM webhook.webhook_log WHERE log_id = $1",
+				1, types, values, NULL, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("delivery " INT64_FORMAT " does not exist", log_id)));
+}
+
+/*
+ * Change a delivery by a statement that does so if its state allows; returns
+ * NULL, or the state that does not.
+ */
+static char *
+change_delivery(int64 log_id, const char *sql)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1];
+	WebhookScope scope;
+	char	   *state = NULL;
+
+	check_visible(log_id);
+	values[0] = Int64GetDatum(log_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	if (execute(sql, 1, types, values, NULL, NULL) == 0 &&
+		execute("SELECT CASE WHEN NOT EXISTS (SELECT FROM webhook.action a"
+				" WHERE a.action_id = l.action_id) THEN 'without action'"
+				" ELSE l.status::text END"
+				" FROM webhook.webhook_log l WHERE l.log_id = $1",
+				1, types, values, NULL, &state) == 0)
+		state = "gone";
+	webhook_scope_leave(&scope);
+	return state;
+}
+
+/*
+ * webhook.retry(log_id) returns void
+ *		Queue a finished delivery again, now, with its whole retry schedule.
+ */
+Datum
+retry(PG_FUNCTION_ARGS)
+{
+	int64		log_id = PG_GETARG_INT64(0);
+	char	   *state;
+
+	state = change_delivery(log_id,
+							"UPDATE webhook.webhook_log l SET status = 'Queued',"
+							" retry_at = clock_timestamp(), completed_at = NULL,"
+							" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
+							" WHERE log_id = $1 AND status IN ('Success', 'Failed')"
+							" AND EXISTS (SELECT FROM webhook.action a"
+							" WHERE a.action_id = l.action_id)");
+	if (state != NULL && strcmp(state, "without action") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the action of delivery " INT64_FORMAT " does not exist any more", log_id),
+				 errhint("What it would have sent is in the columns record and old_record.")));
+	if (state != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("delivery " INT64_FORMAT " has not ended: it is %s", log_id, state),
+				 errhint("It is sent without being asked for.")));
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.cancel(log_id) returns void
+ *		A delivery that is not being sent becomes Failed for good.
+ */
+Datum
+cancel(PG_FUNCTION_ARGS)
+{
+	int64		log_id = PG_GETARG_INT64(0);
+	char	   *state;
+
+	state = change_delivery(log_id,
+							"UPDATE webhook.webhook_log SET status = 'Failed',"
+							" retry_at = NULL, completed_at = clock_timestamp(),"
+							" error = 'canceled' WHERE log_id = $1"
+							" AND retry_at IS NOT NULL AND status <> 'Dispatched'");
+	if (state != NULL && strcmp(state, "Dispatched") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("delivery " INT64_FORMAT " is being sent", log_id),
+				 errhint("Once it has failed, further attempts can be canceled.")));
+	if (state != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("delivery " INT64_FORMAT " has ended already", log_id)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.retry_failed(action_id, since) returns bigint
+ *		Queue all Failed deliveries again, but canceled ones; how many.
+ */
+Datum
+retry_failed(PG_FUNCTION_ARGS)
+{
+	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, OIDOID, BOOLOID};
+	Datum		values[4] = {0};
+	char		nulls[4] = {'n', 'n', ' ', ' '};
+	WebhookScope scope;
+	uint64		n;
+
+	if (!PG_ARGISNULL(0))
+	{
+		values[0] = PG_GETARG_DATUM(0);
+		nulls[0] = ' ';
+	}
+	if (!PG_ARGISNULL(1))
+	{
+		values[1] = PG_GETARG_DATUM(1);
+		nulls[1] = ' ';
+	}
+	values[2] = ObjectIdGetDatum(GetUserId());
+
+	/* The same rows as the policy on the log shows the caller. */
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	n = execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
+				" retry_at = clock_timestamp(), completed_at = NULL,"
+				" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
+				" WHERE l.status = 'Failed' AND ($1 IS NULL OR l.action_id = $1)"
+				" AND ($2 IS NULL OR coalesce(l.completed_at, l.dispatched_at,"
+				" l.queued_at) >= $2)"
+				" AND l.error IS DISTINCT FROM 'canceled'"
+				" AND pg_has_role($3, l.owner::oid, 'MEMBER')"
+				" AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id)",
+				3, types, values, nulls, NULL);
+	webhook_scope_leave(&scope);
+	PG_RETURN_INT64((int64) n);
+}
+
+/* ---------------------------------------------------------------------
+ * Preview and test
+ * ---------------------------------------------------------------------
+ */
+
+/* The action, if the caller may use it. */
+static WebhookAction *
+load_action(int32 action_id)
+{
+	WebhookAction *action = webhook_action_load(action_id);
+
+	if (action == NULL || !is_member_of_role(GetUserId(), action->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("webhook action %d does not exist", action_id),
+				 errhint("The table webhook.action shows the actions of the roles that you are a member of.")));
+	return action;
+}
+
+static void
+append_header(StringInfo out, const char *name, const char *value)
+{
+	char	   *text = pg_any_to_server(value, strlen(value), PG_UTF8);
+
+	appendStringInfoString(out, out->len > 0 ? ", " : "{");
+	escape_json(out, name);
+	appendStringInfoString(out, ": ");
+	escape_json(out, text);
+}
+
+static char *
+format_headers(const WebhookRequest *request, const WebhookAction *action)
+{
+	StringInfoData out;
+	ListCell   *lc;
+
+	initStringInfo(&out);
+	if (action->username != NULL)
+		append_header(&out, "Authorization", "Basic " MASK);
+	foreach(lc, request->headers)
+	{
+		WebhookHeader *header = lfirst(lc);
+
+		append_header(&out, header->name, header->secret ? MASK : header->value);
+	}
+	appendStringInfoChar(&out, '}');
+	return out.data;
+}
+
+/*
+ * webhook.preview(action_id, record_id)
+ *		What would be sent for a record as it is now, secrets masked.
+ */
+Datum
+preview(PG_FUNCTION_ARGS)
+{
+	WebhookAction *action = load_action(PG_GETARG_INT32(0));
+	WebhookEvent event = {0};
+	WebhookRequest *request;
+	TupleDesc	desc;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+
+	event.record = webhook_lookup_record(action->module, action->owner,
+										 text_to_cstring(PG_GETARG_TEXT_PP(1)),
+										 &event.record_id);
+	event.webhook_id = DatumGetCString(DirectFunctionCall1(uuid_out,
+														   DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
+	event.operation = "MANUAL";
+	event.module = action->module_name;
+	event.attempt = 1;
+	event.timestamp = GetCurrentTimestamp();
+	request = webhook_request_render(action, &event);
+	webhook_request_stamp(request, action, event.webhook_id, event.timestamp);
+
+	values[0] = CStringGetTextDatum(request->method);
+	values[1] = CStringGetTextDatum(pg_any_to_server(request->url,
+													 strlen(request->url), PG_UTF8));
+	values[2] = CStringGetTextDatum(format_headers(request, action));
+	values[3] = CStringGetTextDatum(pg_any_to_server(request->body,
+													 request->body_len, PG_UTF8));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc),
+													  values, nulls)));
+}
+
+/*
+ * webhook.test(action_id, record_id) returns bigint
+ *		Send an action for a record as it is now; returns its log_id.
+ */
+Datum
+test(PG_FUNCTION_ARGS)
+{
+	WebhookAction *action = load_action(PG_GETARG_INT32(0));
+	Oid			types[7] = {INT4OID, INT4OID, OIDOID, TEXTOID, JSONBOID, OIDOID, BOOLOID};
+	Datum		values[7];
+	const char *record_id;
+	Jsonb	   *record;
+	WebhookScope scope;
+	char	   *log_id = NULL;
+
+	if (!action->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("webhook action %d is disabled", action->action_id),
+				 errhint("Call webhook.enable_action, or webhook.preview to see what would be sent.")));
+	record = webhook_lookup_record(action->module, action->owner,
+								   text_to_cstring(PG_GETARG_TEXT_PP(1)),
+								   &record_id);
+	values[0] = Int32GetDatum(action->workflow_id);
+	values[1] = Int32GetDatum(action->action_id);
+	values[2] = ObjectIdGetDatum(action->module);
+	values[3] = CStringGetTextDatum(record_id);
+	values[4] = JsonbPGetDatum(record);
+	values[5] = ObjectIdGetDatum(action->owner);
+	values[6] = BoolGetDatum(action->ordered);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	execute("INSERT INTO webhook.webhook_log (workflow_id, action_id, module,"
+			" operation, record_id, record, retry_at, owner, ordered)"
+			" VALUES ($1, $2, $3, 'MANUAL', $4, $5, clock_timestamp(), $6, $7)"
+			" RETURNING log_id", 7, types, values, NULL, &log_id);
+	webhook_scope_leave(&scope);
+	PG_RETURN_INT64(strtoi64(log_id, NULL, 10));
+}
+
+/* ---------------------------------------------------------------------
+ * Wait
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * Is something due or in flight?  As of now, whatever the transaction's
+ * snapshot.
+ */
+static bool
+is_busy(SPIPlanPtr plan)
+{
+	bool		busy;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (SPI_execute_snapshot(plan, NULL, NULL, GetActiveSnapshot(),
+							 InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the queue");
+	busy = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	PopActiveSnapshot();
+	return busy;
+}
+
+/*
+ * webhook.wait(timeout) returns boolean
+ *		Wait until nothing is due or in flight; false if that took longer.
+ */
+Datum
+wait(PG_FUNCTION_ARGS)
+{
+	Datum		deadline;
+	TimestampTz until;
+	SPIPlanPtr	plan;
+	WebhookScope scope;
+	bool		busy;
+
+	deadline = DirectFunctionCall2(timestamptz_pl_interval,
+								   TimestampTzGetDatum(GetCurrentTimestamp()),
+								   PG_GETARG_DATUM(0));
+	until = DatumGetTimestampTz(deadline);
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	plan = SPI_prepare("SELECT FROM webhook.webhook_log l WHERE retry_at IS NOT NULL"
+					   " AND status = 'Dispatched'"
+					   " UNION ALL "
+					   "SELECT FROM webhook.action a, LATERAL ("
+					   " SELECT FROM webhook.webhook_log l"
+					   " WHERE l.action_id = a.action_id"
+					   " AND l.retry_at <= clock_timestamp() LIMIT 1) l"
+					   " WHERE a.enabled", 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare the look at the queue");
+	while ((busy = is_busy(plan)) && GetCurrentTimestamp() < until)
+	{
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 WAIT_INTERVAL_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	PG_RETURN_BOOL(!busy);
+}

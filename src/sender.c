@@ -1,0 +1,582 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.c
+ *	  HTTP requests in flight, on libcurl.
+ *
+ * One thread, one curl multi handle, any number of requests.  curl's sockets
+ * are watched by an epoll descriptor of our own, which the worker's
+ * WaitEventSet waits for as one more descriptor: sockets come and go with
+ * every request, and a WaitEventSet can't forget any.
+ *
+ * libcurl resolves names in threads that it creates inside of its functions.
+ * PostgreSQL's signal handlers must never run in them, so all signals are
+ * blocked wherever curl is entered; a thread inherits that.  No error is
+ * raised while curl is on the stack.
+ *
+ * Runs in workers; webhook_sender_check_url in sessions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <locale.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "failure.h"
+#include "portability/instr_time.h"
+#include "sender.h"
+#include "settings.h"
+#include "storage/fd.h"
+#include "transfer.h"
+#include "utils/timestamp.h"
+
+#define MAX_EVENTS 64			/* taken from epoll at once */
+#define MAX_ROUNDS 16			/* of them in one webhook_sender_progress */
+#define MAX_DESCRIPTORS 65536
+
+/* A multi handle with its connections; all but the first are being drained. */
+typedef struct Network
+{
+	CURLM	   *multi;
+	uint32		number;
+	int			n_transfers;
+	int64		deadline;		/* curl's timer, by get_clock; -1: none */
+	struct Network *next;
+} Network;
+
+/* What is set aside while curl runs. */
+typedef struct CurlScope
+{
+	sigset_t	signals;
+	locale_t	locale;
+} CurlScope;
+
+static Network *networks = NULL;	/* the first one is for new requests */
+static int	epoll_fd = -1;
+static int	capacity = 0;
+static int	n_in_flight = 0;	/* sent and not yet given back */
+static WebhookSend *done_head = NULL;
+static WebhookSend *done_tail = NULL;
+static sigset_t blocked_signals;
+static locale_t utf8_locale = (locale_t) 0;
+
+static int64
+get_clock(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/*
+ * libidn2, below curl, reads host names in the locale's encoding; ours are
+ * UTF-8 whatever the database's is.
+ */
+static void
+enter_curl(CurlScope *scope)
+{
+	pthread_sigmask(SIG_SETMASK, &blocked_signals, &scope->signals);
+	scope->locale = (locale_t) 0;
+	if (utf8_locale != (locale_t) 0)
+		scope->locale = uselocale(utf8_locale);
+}
+
+static void
+leave_curl(const CurlScope *scope)
+{
+	if (scope->locale != (locale_t) 0)
+		uselocale(scope->locale);
+	pthread_sigmask(SIG_SETMASK, &scope->signals, NULL);
+}
+
+/* ---------------------------------------------------------------------
+ * Callbacks.  They run inside of curl: no errors, no palloc.
+ * ---------------------------------------------------------------------
+ */
+
+static int
+on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
+{
+	Network    *network = arg;
+	struct epoll_event event = {0};
+
+	if (what == CURL_POLL_REMOVE)
+	{
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		return 0;
+	}
+	if (what & CURL_POLL_IN)
+		event.events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		event.events |= EPOLLOUT;
+	event.data.u64 = ((uint64) network->number << 32) | (uint32) fd;
+	if (known != NULL)
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+	else
+	{
+		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 &&
+			errno == EEXIST)
+			(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+		curl_multi_assign(network->multi, fd, network);
+	}
+	return 0;
+}
+
+static int
+on_timer(CURLM *multi, long timeout, void *arg)
+{
+	Network    *network = arg;
+
+	network->deadline = timeout < 0 ? -1 : get_clock() + timeout * INT64CONST(1000);
+	return 0;
+}
+
+/* ---------------------------------------------------------------------
+ * Networks
+ * ---------------------------------------------------------------------
+ */
+
+/* A multi handle with no connections; NULL: no memory. */
+static Network *
+create_network(void)
+{
+	static uint32 last_number = 0;
+	Network    *network = calloc(1, sizeof(Network));
+
+	if (network == NULL)
+		return NULL;
+	network->multi = curl_multi_init();
+	if (network->multi == NULL)
+	{
+		free(network);
+		return NULL;
+	}
+	network->number = ++last_number;
+	network->deadline = -1;
+	curl_multi_setopt(network->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
+	curl_multi_setopt(network->multi, CURLMOPT_SOCKETDATA, network);
+	curl_multi_setopt(network->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+	curl_multi_setopt(network->multi, CURLMOPT_TIMERDATA, network);
+	curl_multi_setopt(network->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
+
+	/* Idle connections beyond it are closed, so descriptors suffice. */
+	curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS, (long) capacity);
+	curl_multi_setopt(network->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) capacity);
+	return network;
+}
+
+/* Free networks of before that have nothing left to do. */
+static void
+drop_drained_networks(void)
+{
+	Network   **link = &networks->next;
+
+	while (*link != NULL)
+	{
+		Network    *network = *link;
+
+		if (network->n_transfers > 0)
+		{
+			link = &network->next;
+			continue;
+		}
+		*link = network->next;
+		curl_multi_cleanup(network->multi);
+		free(network);
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Requests
+ * ---------------------------------------------------------------------
+ */
+
+static void
+push_done(WebhookSend *send)
+{
+	send->transfer = NULL;
+	send->next = NULL;
+	if (done_tail == NULL)
+		done_head = send;
+	else
+		done_tail->next = send;
+	done_tail = send;
+}
+
+/* Why curl need not be asked at all; NULL: nothing wrong. */
+static char *
+find_fault(WebhookSend *send)
+{
+	if (pg_strncasecmp(send->url, "https://", 8) != 0)
+	{
+		if (pg_strncasecmp(send->url, "http://", 7) != 0)
+			return webhook_failure_format(send->context,
+										  "URL must begin with http:// or https://");
+		if (!webhook_allow_http)
+			return webhook_failure_format(send->context,
+										  "http without TLS is not allowed by webhook.allow_http");
+	}
+
+	/* What came from a record could add headers, or a request. */
+	for (const char **header = send->headers; header && *header; header++)
+	{
+		if (strpbrk(*header, "\r\n") != NULL)
+			return webhook_failure_format(send->context,
+										  "header \"%.*s\" contains a line break",
+										  (int) strcspn(*header, ":\r\n"), *header);
+	}
+	return NULL;
+}
+
+/* Give the request to curl; false: no memory. */
+static bool
+start_transfer(WebhookSend *send)
+{
+	WebhookTransfer *t = webhook_transfer_take(send);
+
+	if (t == NULL)
+		return false;
+	if (curl_multi_add_handle(networks->multi, t->easy) != CURLM_OK)
+	{
+		webhook_transfer_release(t);
+		return false;
+	}
+	t->network = networks;
+	t->started = get_clock();
+	networks->n_transfers++;
+	send->transfer = t;
+	return true;
+}
+
+void
+webhook_sender_send(WebhookSend *send)
+{
+	CurlScope	scope;
+	bool		is_started;
+
+	send->outcome = WEBHOOK_UNANSWERED;
+	send->http_status = 0;
+	send->response = NULL;
+	send->response_len = 0;
+	send->retry_after = -1;
+	send->started_at = GetCurrentTimestamp();
+	send->duration = 0;
+	n_in_flight++;
+
+	send->error = find_fault(send);
+	if (send->error != NULL)
+	{
+		push_done(send);
+		return;
+	}
+	if (n_in_flight > capacity)
+	{
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->error = webhook_failure_format(send->context,
+											 "too few file descriptors for so many requests in flight");
+		push_done(send);
+		return;
+	}
+
+	enter_curl(&scope);
+	is_started = start_transfer(send);
+	leave_curl(&scope);
+	if (!is_started)
+	{
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->error = webhook_failure_format(send->context,
+											 "could not send: out of memory");
+		push_done(send);
+	}
+}
+
+/* Take from curl what it has finished. */
+static void
+collect(Network *network)
+{
+	CURLMsg    *message;
+	int			n_left;
+
+	while ((message = curl_multi_info_read(network->multi, &n_left)) != NULL)
+	{
+		CURL	   *easy = message->easy_handle;
+		CURLcode	result = message->data.result;
+		WebhookTransfer *t = NULL;
+		WebhookSend *send;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
+		curl_multi_remove_handle(network->multi, easy);
+		network->n_transfers--;
+
+		send = t->send;
+		send->duration = get_clock() - t->started;
+		webhook_transfer_judge(t, result);
+		webhook_transfer_release(t);
+		push_done(send);
+	}
+}
+
+/* Tell curl what happened to a socket. */
+static void
+pass_event(const struct epoll_event *event)
+{
+	uint32		number = event->data.u64 >> 32;
+	int			what = 0;
+	int			n_running;
+
+	if (event->events & EPOLLIN)
+		what |= CURL_CSELECT_IN;
+	if (event->events & EPOLLOUT)
+		what |= CURL_CSELECT_OUT;
+	if (event->events & (EPOLLERR | EPOLLHUP))
+		what |= CURL_CSELECT_ERR;
+	for (Network *network = networks; network != NULL; network = network->next)
+	{
+		if (network->number == number)
+			curl_multi_socket_action(network->multi, (int) (uint32) event->data.u64,
+									 what, &n_running);
+	}
+}
+
+int
+webhook_sender_progress(void)
+{
+	struct epoll_event events[MAX_EVENTS];
+	CurlScope	scope;
+	int			n_seen = 0;
+	bool		is_busy = true;
+
+	enter_curl(&scope);
+	for (int round = 0; is_busy && round < MAX_ROUNDS; round++)
+	{
+		int			n = epoll_wait(epoll_fd, events, MAX_EVENTS, 0);
+
+		is_busy = n == MAX_EVENTS;
+		for (int i = 0; i < n; i++)
+			pass_event(&events[i]);
+		n_seen += Max(n, 0);
+
+		for (Network *network = networks; network != NULL; network = network->next)
+		{
+			int			n_running;
+
+			if (network->deadline < 0 || network->deadline > get_clock())
+				continue;
+			network->deadline = -1; /* it rings once */
+			curl_multi_socket_action(network->multi, CURL_SOCKET_TIMEOUT, 0,
+									 &n_running);
+		}
+	}
+	for (Network *network = networks; network != NULL; network = network->next)
+		collect(network);
+	drop_drained_networks();
+	leave_curl(&scope);
+	return n_seen;
+}
+
+WebhookSend *
+webhook_sender_done(void)
+{
+	WebhookSend *send = done_head;
+
+	if (send == NULL)
+		return NULL;
+	done_head = send->next;
+	if (done_head == NULL)
+		done_tail = NULL;
+	send->next = NULL;
+	n_in_flight--;
+	return send;
+}
+
+pgsocket
+webhook_sender_socket(void)
+{
+	return epoll_fd;
+}
+
+long
+webhook_sender_timeout(void)
+{
+	int64		deadline = -1;
+	int64		left;
+
+	if (done_head != NULL)
+		return 0;
+	for (Network *network = networks; network != NULL; network = network->next)
+	{
+		if (network->deadline >= 0 &&
+			(deadline < 0 || network->deadline < deadline))
+			deadline = network->deadline;
+	}
+	if (deadline < 0)
+		return -1;
+	left = deadline - get_clock();
+	return left <= 0 ? 0 : (long) ((left + 999) / 1000);
+}
+
+int
+webhook_sender_in_flight(void)
+{
+	return n_in_flight;
+}
+
+int
+webhook_sender_capacity(void)
+{
+	return capacity;
+}
+
+/* ---------------------------------------------------------------------
+ * Start and reload
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * The usual soft limit of 1024 descriptors is there for programs that use
+ * select(); a request takes two of them while it looks up a name or tries
+ * IPv4 and IPv6 at once.
+ */
+static void
+count_descriptors(void)
+{
+	struct rlimit limit;
+	int			n;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not read the limit of file descriptors: %m")));
+	if (limit.rlim_cur < Min(limit.rlim_max, MAX_DESCRIPTORS))
+	{
+		rlim_t		before = limit.rlim_cur;
+
+		limit.rlim_cur = Min(limit.rlim_max, MAX_DESCRIPTORS);
+		if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+			limit.rlim_cur = before;
+	}
+	n = (int) Min(limit.rlim_cur, MAX_DESCRIPTORS);
+
+	/*
+	 * PostgreSQL may hold max_safe_fds files open.  Where the limit leaves
+	 * nothing beyond them, a quarter does no harm: a worker has few tables
+	 * open, and closes those that it can reopen.
+	 */
+	capacity = Max((n - max_safe_fds) / 2, n / 4);
+}
+
+void
+webhook_sender_start(void)
+{
+	sigfillset(&blocked_signals);
+	sigdelset(&blocked_signals, SIGSEGV);
+	sigdelset(&blocked_signals, SIGBUS);
+	sigdelset(&blocked_signals, SIGILL);
+	sigdelset(&blocked_signals, SIGFPE);
+	sigdelset(&blocked_signals, SIGABRT);
+	sigdelset(&blocked_signals, SIGTRAP);
+	utf8_locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
+
+	count_descriptors();
+	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll_fd < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not create an epoll descriptor: %m")));
+	ReserveExternalFD();
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("could not initialize libcurl")));
+	webhook_sender_reload();
+}
+
+/*
+ * A connection keeps what it was opened under: an address that was allowed, a
+ * CA that was trusted, a proxy.  New requests get a network of their own; the
+ * one before is dropped as soon as its requests have their answers.
+ */
+void
+webhook_sender_reload(void)
+{
+	CurlScope	scope;
+	Network    *network;
+
+	enter_curl(&scope);
+	network = create_network();
+	if (network != NULL)
+	{
+		webhook_transfer_reload();
+		network->next = networks;
+		networks = network;
+		drop_drained_networks();
+	}
+	leave_curl(&scope);
+	if (network == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Failed while initializing libcurl.")));
+}
+
+/* ---------------------------------------------------------------------
+ * URLs
+ * ---------------------------------------------------------------------
+ */
+
+/* Is there such a part, and is it not empty? */
+static bool
+has_part(CURLU *url, CURLUPart which)
+{
+	char	   *part = NULL;
+	bool		found = curl_url_get(url, which, &part, 0) == CURLUE_OK &&
+		part[0] != '\0';
+
+	curl_free(part);
+	return found;
+}
+
+char *
+webhook_sender_check_url(const char *url)
+{
+	int			len = strspn(url, "abcdefghijklmnopqrstuvwxyz"
+							 "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+	const char *message = NULL;
+	CURLU	   *parsed;
+	CURLUcode	result;
+
+	if (len == 0 || strncmp(url + len, "://", 3) != 0)
+		return pstrdup("URL must begin with http:// or https://");
+	if (!(len == 4 && pg_strncasecmp(url, "http", 4) == 0) &&
+		!(len == 5 && pg_strncasecmp(url, "https", 5) == 0))
+		return psprintf("URL scheme \"%.*s\" is not supported", len, url);
+	len += 3;
+	if (url[len + strspn(url + len, "/")] == '\0')
+		return pstrdup("URL has no host");
+
+	parsed = curl_url();
+	if (parsed == NULL)
+		return pstrdup("URL could not be checked: out of memory");
+	result = curl_url_set(parsed, CURLUPART_URL, url, 0);
+	if (result == CURLUE_OUT_OF_MEMORY)
+		message = "URL could not be checked: out of memory";
+	else if (result == CURLUE_NO_HOST)
+		message = "URL has no host";
+	else if (result == CURLUE_BAD_PORT_NUMBER)
+		message = "URL has a bad port number";
+	else if (result != CURLUE_OK)
+		message = "URL is malformed";
+	else if (has_part(parsed, CURLUPART_USER) || has_part(parsed, CURLUPART_PASSWORD))
+		message = "URL must not contain a user name or password";
+	else if (!has_part(parsed, CURLUPART_HOST))
+		message = "URL has no host";
+	curl_url_cleanup(parsed);
+	return message == NULL ? NULL : pstrdup(message);
+}

@@ -1,0 +1,520 @@
+/*-------------------------------------------------------------------------
+ *
+ * template.c
+ *	  Text with ${...} placeholders: parsed and checked once, filled often.
+ *
+ * Runs in sessions (checks, preview) and in the worker (filling).  Filling
+ * reads nothing but the event it is given.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "mb/pg_wchar.h"
+#include "parser/scansup.h"
+#include "template.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+/* A piece of text, or a placeholder. */
+typedef struct Piece
+{
+	char	   *literal;		/* NULL: a placeholder */
+	WebhookPlaceholder *placeholder;
+} Piece;
+
+struct WebhookTemplate
+{
+	List	   *pieces;
+};
+
+static const char *const delivery_names[] = {
+	"id", "timestamp", "operation", "module", "record_id", "attempt"
+};
+
+/* ---------------------------------------------------------------------
+ * Parsing
+ * ---------------------------------------------------------------------
+ */
+
+static void
+fail_syntax(const char *what, const char *problem, const char *near)
+{
+	int			len = pg_mbcliplen(near, strlen(near), 40);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_SYNTAX_ERROR),
+			 errmsg("%s: %s at \"%.*s\"", what, problem, len, near),
+			 errhint("A placeholder is written ${column}; $${ is a plain ${.")));
+}
+
+/* The end of a quoted piece of SQL that begins at p; NULL: it has none. */
+static const char *
+skip_quoted(const char *p)
+{
+	char		quote = *p++;
+
+	for (; *p != '\0'; p++)
+	{
+		if (*p == quote)
+		{
+			if (p[1] != quote)
+				return p + 1;
+			p++;
+		}
+	}
+	return NULL;
+}
+
+/* The closing brace of a placeholder whose content begins at p. */
+static const char *
+find_end(const char *p)
+{
+	int			depth = 0;
+
+	while (*p != '\0')
+	{
+		if (*p == '\'' || *p == '"')
+		{
+			p = skip_quoted(p);
+			if (p == NULL)
+				return NULL;
+			continue;
+		}
+		if (*p == '{')
+			depth++;
+		if (*p == '}' && depth-- == 0)
+			return p;
+		p++;
+	}
+	return NULL;
+}
+
+static char *
+copy_trimmed(const char *start, const char *end)
+{
+	while (start < end && isspace((unsigned char) *start))
+		start++;
+	while (end > start && isspace((unsigned char) end[-1]))
+		end--;
+	return pnstrdup(start, end - start);
+}
+
+/* One step of a dotted name, as SQL reads identifiers; moves *p behind it. */
+static char *
+parse_step(const char **p, const char *text, const char *what)
+{
+	const char *start = *p;
+	StringInfoData name;
+
+	if (*start == '"')
+	{
+		const char *end = skip_quoted(start);
+
+		if (end == NULL || end == start + 2)
+			fail_syntax(what, "wrong placeholder", text);
+		initStringInfo(&name);
+		for (const char *q = start + 1; q < end - 1; q++)
+		{
+			appendStringInfoChar(&name, *q);
+			if (*q == '"')
+				q++;
+		}
+		*p = end;
+		return name.data;
+	}
+	while (**p != '\0' && **p != '.' && **p != '"' &&
+		   !isspace((unsigned char) **p))
+	{
+		if (!isalnum((unsigned char) **p) && **p != '_' && **p != '$' &&
+			!IS_HIGHBIT_SET(**p))
+			fail_syntax(what, "wrong placeholder", text);
+		(*p)++;
+	}
+	if (*p == start)
+		fail_syntax(what, "wrong placeholder", text);
+	return downcase_identifier(start, *p - start, false, false);
+}
+
+static void
+parse_steps(WebhookPlaceholder *placeholder, const char *what)
+{
+	const char *p = placeholder->text;
+
+	for (;;)
+	{
+		placeholder->steps = lappend(placeholder->steps,
+									 parse_step(&p, placeholder->text, what));
+		if (*p == '\0')
+			return;
+		if (*p != '.')
+			fail_syntax(what, "wrong placeholder", placeholder->text);
+		p++;
+	}
+}
+
+static void
+classify(WebhookPlaceholder *placeholder, const char *what)
+{
+	const char *first;
+
+	if (placeholder->text[0] == '\0')
+		fail_syntax(what, "empty placeholder", "${}");
+	if (placeholder->text[0] == '=')
+	{
+		const char *end = placeholder->text + strlen(placeholder->text);
+
+		placeholder->kind = WEBHOOK_PLACEHOLDER_EXPRESSION;
+		placeholder->expression = copy_trimmed(placeholder->text + 1, end);
+		if (placeholder->expression[0] == '\0')
+			fail_syntax(what, "empty expression", "${=}");
+		return;
+	}
+	parse_steps(placeholder, what);
+	first = linitial(placeholder->steps);
+	placeholder->kind = WEBHOOK_PLACEHOLDER_COLUMN;
+	if (list_length(placeholder->steps) == 1)
+		return;
+	if (strcmp(first, "webhook") == 0)
+		placeholder->kind = WEBHOOK_PLACEHOLDER_DELIVERY;
+	else if (strcmp(first, "old") == 0)
+		placeholder->kind = WEBHOOK_PLACEHOLDER_OLD_COLUMN;
+	else if (strcmp(first, "new") != 0)
+	{
+		placeholder->kind = WEBHOOK_PLACEHOLDER_PATH;
+		return;
+	}
+	placeholder->steps = list_delete_first(placeholder->steps);
+	if (list_length(placeholder->steps) > 1)
+	{
+		if (placeholder->kind != WEBHOOK_PLACEHOLDER_COLUMN)
+			fail_syntax(what, "wrong placeholder", placeholder->text);
+		placeholder->kind = WEBHOOK_PLACEHOLDER_PATH;
+	}
+}
+
+static void
+add_literal(WebhookTemplate *tmpl, StringInfo literal)
+{
+	Piece	   *piece;
+
+	if (literal->len == 0)
+		return;
+	piece = palloc0(sizeof(Piece));
+	piece->literal = pstrdup(literal->data);
+	tmpl->pieces = lappend(tmpl->pieces, piece);
+	resetStringInfo(literal);
+}
+
+WebhookTemplate *
+webhook_template_parse(const char *text, const char *what)
+{
+	WebhookTemplate *tmpl = palloc0(sizeof(WebhookTemplate));
+	StringInfoData literal;
+
+	initStringInfo(&literal);
+	while (*text != '\0')
+	{
+		const char *end;
+		Piece	   *piece;
+
+		if (strncmp(text, "$${", 3) == 0)
+		{
+			appendStringInfoString(&literal, "${");
+			text += 3;
+			continue;
+		}
+		if (strncmp(text, "${", 2) != 0)
+		{
+			appendStringInfoChar(&literal, *text++);
+			continue;
+		}
+		end = find_end(text + 2);
+		if (end == NULL)
+			fail_syntax(what, "unterminated placeholder", text);
+		add_literal(tmpl, &literal);
+		piece = palloc0(sizeof(Piece));
+		piece->placeholder = palloc0(sizeof(WebhookPlaceholder));
+		piece->placeholder->text = copy_trimmed(text + 2, end);
+		classify(piece->placeholder, what);
+		tmpl->pieces = lappend(tmpl->pieces, piece);
+		text = end + 1;
+	}
+	add_literal(tmpl, &literal);
+	return tmpl;
+}
+
+List *
+webhook_template_placeholders(const WebhookTemplate *tmpl)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, tmpl->pieces)
+	{
+		Piece	   *piece = lfirst(lc);
+
+		if (piece->placeholder != NULL)
+			result = lappend(result, piece->placeholder);
+	}
+	return result;
+}
+
+bool
+webhook_template_is_constant(const WebhookTemplate *tmpl)
+{
+	return webhook_template_placeholders(tmpl) == NIL;
+}
+
+const char *
+webhook_template_prefix(const WebhookTemplate *tmpl)
+{
+	Piece	   *piece;
+
+	if (tmpl->pieces == NIL)
+		return "";
+	piece = linitial(tmpl->pieces);
+	return piece->literal != NULL ? piece->literal : "";
+}
+
+/* ---------------------------------------------------------------------
+ * Checking
+ * ---------------------------------------------------------------------
+ */
+
+/* Values that are neither in the record nor known of the delivery. */
+static void
+check_computed(const WebhookPlaceholder *placeholder, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s: \"${%s}\" is not supported", what, placeholder->text),
+			 errhint("Use the record's own columns; a generated column can hold a computed value.")));
+}
+
+static void
+check_column(const WebhookPlaceholder *placeholder, Oid module,
+			 const char *what)
+{
+	const char *name = linitial(placeholder->steps);
+
+	if (get_attnum(module, name) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("%s: column \"%s\" of table \"%s\" does not exist",
+					what, name, get_rel_name(module)),
+			 errhint("Names fold to lower case unless they are quoted: ${\"Close Date\"}.")));
+}
+
+static void
+check_delivery(const WebhookPlaceholder *placeholder, const char *what)
+{
+	const char *name = linitial(placeholder->steps);
+
+	for (int i = 0; i < lengthof(delivery_names); i++)
+	{
+		if (strcmp(name, delivery_names[i]) == 0)
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("%s: \"${webhook.%s}\" does not exist", what, name),
+			 errhint("There are webhook.id, webhook.timestamp, webhook.operation, webhook.module, webhook.record_id and webhook.attempt.")));
+}
+
+void
+webhook_template_check(const WebhookTemplate *tmpl, Oid module,
+					   const char *what)
+{
+	ListCell   *lc;
+
+	foreach(lc, webhook_template_placeholders(tmpl))
+	{
+		WebhookPlaceholder *placeholder = lfirst(lc);
+
+		switch (placeholder->kind)
+		{
+			case WEBHOOK_PLACEHOLDER_COLUMN:
+			case WEBHOOK_PLACEHOLDER_OLD_COLUMN:
+				check_column(placeholder, module, what);
+				break;
+			case WEBHOOK_PLACEHOLDER_DELIVERY:
+				check_delivery(placeholder, what);
+				break;
+			case WEBHOOK_PLACEHOLDER_PATH:
+				check_column(placeholder, module, what);
+				check_computed(placeholder, what);
+				break;
+			case WEBHOOK_PLACEHOLDER_EXPRESSION:
+				check_computed(placeholder, what);
+				break;
+		}
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * Filling
+ * ---------------------------------------------------------------------
+ */
+
+static void
+set_text(JsonbValue *value, const char *text)
+{
+	if (text == NULL)
+	{
+		value->type = jbvNull;
+		return;
+	}
+	value->type = jbvString;
+	value->val.string.val = unconstify(char *, text);
+	value->val.string.len = strlen(text);
+}
+
+static void
+look_up(Jsonb *jsonb, const char *key, JsonbValue *value)
+{
+	value->type = jbvNull;
+	if (jsonb != NULL && JB_ROOT_IS_OBJECT(jsonb))
+		(void) getKeyJsonValueFromContainer(&jsonb->root, key, strlen(key), value);
+}
+
+/* ISO 8601, in UTC. */
+static char *
+format_timestamp(TimestampTz timestamp)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(timestamp, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon,
+					tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+}
+
+static void
+fill_delivery(const char *name, const WebhookEvent *event, JsonbValue *value)
+{
+	if (strcmp(name, "id") == 0)
+		set_text(value, event->webhook_id);
+	else if (strcmp(name, "timestamp") == 0)
+		set_text(value, format_timestamp(event->timestamp));
+	else if (strcmp(name, "operation") == 0)
+		set_text(value, event->operation);
+	else if (strcmp(name, "module") == 0)
+		set_text(value, event->module);
+	else if (strcmp(name, "record_id") == 0)
+		set_text(value, event->record_id);
+	else
+	{
+		value->type = jbvNumeric;
+		value->val.numeric = int64_to_numeric(event->attempt);
+	}
+}
+
+static void
+fill_placeholder(const WebhookPlaceholder *placeholder,
+				 const WebhookEvent *event, JsonbValue *value)
+{
+	switch (placeholder->kind)
+	{
+		case WEBHOOK_PLACEHOLDER_COLUMN:
+			look_up(event->record, linitial(placeholder->steps), value);
+			break;
+		case WEBHOOK_PLACEHOLDER_OLD_COLUMN:
+			look_up(event->old_record, linitial(placeholder->steps), value);
+			break;
+		case WEBHOOK_PLACEHOLDER_DELIVERY:
+			fill_delivery(linitial(placeholder->steps), event, value);
+			break;
+		case WEBHOOK_PLACEHOLDER_PATH:
+		case WEBHOOK_PLACEHOLDER_EXPRESSION:
+			look_up(event->computed, placeholder->text, value);
+			break;
+	}
+}
+
+void
+webhook_value_text(const JsonbValue *value, StringInfo out)
+{
+	switch (value->type)
+	{
+		case jbvNull:
+			break;
+		case jbvString:
+			appendBinaryStringInfo(out, value->val.string.val,
+								   value->val.string.len);
+			break;
+		case jbvNumeric:
+			appendStringInfoString(out,
+								   DatumGetCString(DirectFunctionCall1(numeric_out,
+																	   NumericGetDatum(value->val.numeric))));
+			break;
+		case jbvBool:
+			appendStringInfoString(out, value->val.boolean ? "true" : "false");
+			break;
+		case jbvBinary:
+			(void) JsonbToCString(out, value->val.binary.data,
+								  value->val.binary.len);
+			break;
+		default:
+			elog(ERROR, "unexpected jsonb value type %d", (int) value->type);
+	}
+}
+
+void
+webhook_template_fill(const WebhookTemplate *tmpl, const WebhookEvent *event,
+					  WebhookEscape escape, StringInfo out)
+{
+	ListCell   *lc;
+
+	foreach(lc, tmpl->pieces)
+	{
+		Piece	   *piece = lfirst(lc);
+		JsonbValue	value;
+
+		if (piece->literal != NULL)
+		{
+			appendStringInfoString(out, piece->literal);
+			continue;
+		}
+		fill_placeholder(piece->placeholder, event, &value);
+		if (escape == NULL)
+			webhook_value_text(&value, out);
+		else
+		{
+			StringInfoData text;
+
+			initStringInfo(&text);
+			webhook_value_text(&value, &text);
+			escape(out, text.data, text.len);
+			pfree(text.data);
+		}
+	}
+}
+
+void
+webhook_template_value(const WebhookTemplate *tmpl, const WebhookEvent *event,
+					   JsonbValue *value)
+{
+	StringInfoData text;
+
+	if (list_length(tmpl->pieces) == 1)
+	{
+		Piece	   *piece = linitial(tmpl->pieces);
+
+		if (piece->placeholder != NULL)
+			fill_placeholder(piece->placeholder, event, value);
+		else
+			set_text(value, piece->literal);
+		return;
+	}
+	initStringInfo(&text);
+	webhook_template_fill(tmpl, event, NULL, &text);
+	set_text(value, text.data);
+}

@@ -1,0 +1,293 @@
+/*-------------------------------------------------------------------------
+ *
+ * workflow_table.c
+ *	  The rows of webhook.workflow, and what hangs on them.
+ *
+ * Runs in sessions.  Everything is read and written with the rights of the
+ * extension's owner; who may see or change a row is asked by the row's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "action.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "workflow.h"
+
+static void
+execute_sql(const char *sql, int n, Oid *types, Datum *values,
+			const char *nulls)
+{
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+static char *
+copy_value(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
+{
+	char	   *value = SPI_getvalue(tuple, desc, column);
+
+	return value == NULL ? NULL : MemoryContextStrdup(context, value);
+}
+
+static WebhookWorkflow *
+copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
+{
+	WebhookWorkflow *workflow = MemoryContextAllocZero(context,
+													   sizeof(WebhookWorkflow));
+	bool		isnull;
+
+	workflow->workflow_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+	workflow->name = copy_value(tuple, desc, 2, context);
+	workflow->module = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
+	workflow->trigger = copy_value(tuple, desc, 4, context);
+	workflow->condition = copy_value(tuple, desc, 5, context);
+	workflow->recurrence = copy_value(tuple, desc, 6, context);
+	workflow->owner_email = copy_value(tuple, desc, 7, context);
+	workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 8, &isnull));
+	workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
+	workflow->description = copy_value(tuple, desc, 10, context);
+	return workflow;
+}
+
+#define SELECT_WORKFLOW \
+	"SELECT workflow_id, name, module::oid, trigger, condition, recurrence," \
+	" owner_email, owner::oid, enabled, description FROM webhook.workflow"
+
+static List *
+read_workflows(const char *sql, int n, Oid *types, Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	List	   *result = NIL;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute_with_args(sql, n, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not execute: %s", sql);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		WebhookWorkflow *workflow = copy_workflow(SPI_tuptable->vals[i],
+												  SPI_tuptable->tupdesc,
+												  context);
+
+		old = MemoryContextSwitchTo(context);
+		result = lappend(result, workflow);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return result;
+}
+
+WebhookWorkflow *
+webhook_workflow_lock(const char *name)
+{
+	Oid			types[2] = {TEXTOID, OIDOID};
+	Datum		values[2];
+	List	   *found;
+
+	values[0] = CStringGetTextDatum(name);
+	values[1] = ObjectIdGetDatum(GetUserId());
+	found = read_workflows(SELECT_WORKFLOW
+						   " WHERE name = $1 AND pg_has_role($2, owner::oid, 'MEMBER')"
+						   " FOR UPDATE", 2, types, values);
+	if (found == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("workflow \"%s\" does not exist", name),
+				 errhint("The table webhook.workflow shows the workflows of the roles that you are a member of.")));
+	return linitial(found);
+}
+
+int32
+webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
+{
+	WebhookWorkflow *workflow = webhook_workflow_lock(name);
+
+	if (module != NULL)
+		*module = workflow->module;
+	if (owner != NULL)
+		*owner = workflow->owner;
+	return workflow->workflow_id;
+}
+
+List *
+webhook_workflow_find(List *modules)
+{
+	Oid			types[1] = {OIDARRAYOID};
+	Datum		values[1];
+	Datum	   *elements = palloc(list_length(modules) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, modules)
+		elements[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[0] = PointerGetDatum(construct_array(elements, n, OIDOID,
+												sizeof(Oid), true,
+												TYPALIGN_INT));
+	return read_workflows(SELECT_WORKFLOW
+						  " WHERE module::oid = ANY ($1) ORDER BY workflow_id",
+						  1, types, values);
+}
+
+/* A statement with one parameter, the workflow. */
+static void
+execute_for(const char *sql, int32 workflow_id)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+
+	values[0] = Int32GetDatum(workflow_id);
+	execute_sql(sql, 1, types, values, NULL);
+}
+
+void
+webhook_workflow_clear_seen(int32 workflow_id)
+{
+	execute_for("DELETE FROM webhook.seen WHERE workflow_id = $1", workflow_id);
+}
+
+void
+webhook_workflow_delete(int32 workflow_id)
+{
+	/* What is under way ends by itself. */
+	execute_for("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
+				" completed_at = clock_timestamp(), error = 'workflow was dropped'"
+				" WHERE workflow_id = $1 AND retry_at IS NOT NULL"
+				" AND status <> 'Dispatched'", workflow_id);
+	webhook_workflow_clear_seen(workflow_id);
+	execute_for("DELETE FROM webhook.workflow WHERE workflow_id = $1",
+				workflow_id);
+}
+
+/* The row as parameters: $1 is workflow_id, $2 the name, and so on. */
+#define N_COLUMNS 9
+
+static const Oid column_types[N_COLUMNS] = {
+	INT4OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID
+};
+
+static void
+set_text(const char *text, Datum *value, char *null)
+{
+	if (text == NULL)
+		*null = 'n';
+	else
+		*value = CStringGetTextDatum(text);
+}
+
+static void
+fill_columns(const WebhookWorkflow *workflow, Datum *values, char *nulls)
+{
+	memset(nulls, ' ', N_COLUMNS);
+	values[0] = Int32GetDatum(workflow->workflow_id);
+	set_text(workflow->name, &values[1], &nulls[1]);
+	values[2] = ObjectIdGetDatum(workflow->module);
+	set_text(workflow->trigger, &values[3], &nulls[3]);
+	set_text(workflow->condition, &values[4], &nulls[4]);
+	set_text(workflow->recurrence, &values[5], &nulls[5]);
+	set_text(workflow->owner_email, &values[6], &nulls[6]);
+	values[7] = ObjectIdGetDatum(workflow->owner);
+	set_text(workflow->description, &values[8], &nulls[8]);
+}
+
+int32
+webhook_workflow_insert(const WebhookWorkflow *workflow)
+{
+	Datum		values[N_COLUMNS] = {0};
+	char		nulls[N_COLUMNS];
+	int32		workflow_id = 0;
+	bool		isnull;
+	WebhookScope scope;
+
+	fill_columns(workflow, values, nulls);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute_with_args("INSERT INTO webhook.workflow (name, module,"
+							  " trigger, condition, recurrence, owner_email,"
+							  " owner, description)"
+							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9)"
+							  " ON CONFLICT (name) DO NOTHING"
+							  " RETURNING workflow_id",
+							  N_COLUMNS, (Oid *) column_types, values, nulls,
+							  false, 0) != SPI_OK_INSERT_RETURNING)
+		elog(ERROR, "could not insert workflow \"%s\"", workflow->name);
+	if (SPI_processed == 1)
+		workflow_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc, 1,
+												  &isnull));
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return workflow_id;
+}
+
+void
+webhook_workflow_update(const WebhookWorkflow *workflow)
+{
+	Datum		values[N_COLUMNS] = {0};
+	char		nulls[N_COLUMNS];
+
+	fill_columns(workflow, values, nulls);
+	execute_sql("UPDATE webhook.workflow SET module = $3, trigger = $4,"
+				" condition = $5, recurrence = $6, owner_email = $7,"
+				" description = $9 WHERE workflow_id = $1",
+				N_COLUMNS, (Oid *) column_types, values, nulls);
+}
+
+void
+webhook_workflow_set_enabled(int32 workflow_id, bool enabled)
+{
+	Oid			types[2] = {INT4OID, BOOLOID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(workflow_id);
+	values[1] = BoolGetDatum(enabled);
+	execute_sql("UPDATE webhook.workflow SET enabled = $2 WHERE workflow_id = $1",
+				2, types, values, NULL);
+}
+
+void
+webhook_workflow_check_actions(int32 workflow_id, Oid module)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	int32	   *actions;
+	uint64		n;
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(workflow_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT action_id FROM webhook.action"
+							  " WHERE workflow_id = $1 ORDER BY action_id",
+							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the actions of workflow %d", workflow_id);
+	n = SPI_processed;
+	actions = MemoryContextAlloc(context, (n + 1) * sizeof(int32));
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		actions[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+												 SPI_tuptable->tupdesc, 1,
+												 &isnull));
+	}
+	SPI_finish();
+	for (uint64 i = 0; i < n; i++)
+		webhook_action_check(actions[i], module);
+	webhook_scope_leave(&scope);
+}

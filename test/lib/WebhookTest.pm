@@ -1,0 +1,333 @@
+# WebhookTest.pm
+#	  What the TAP tests share: a cluster that has the extension, a receiver and
+#	  what it got, the log as Perl data, and the clock's hand.
+
+package WebhookTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use File::Basename qw(dirname);
+use IO::Socket::INET;
+use IPC::Run;
+use JSON::PP;
+use MIME::Base64;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Symbol;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(
+  start_cluster
+  start_receiver
+  rows
+  row
+  wait_for_sql
+  wait_for_delivery
+  turn_clock
+  closed_port
+  worker_pid
+);
+
+# Nothing here takes so long unless it hangs.
+our $patience = $ENV{PG_TEST_TIMEOUT_DEFAULT} || 60;
+
+my $json = JSON::PP->new->utf8->allow_bignum;
+
+# A started cluster that preloads the library and may send to the loopback
+# interface, with the extension in database postgres unless extension => 0.
+sub start_cluster
+{
+	my ($name, %option) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%{ $option{init} || {} });
+	$node->append_conf('postgresql.conf', qq{
+shared_preload_libraries = 'webhook'
+webhook.allowed_networks = '127.0.0.0/8, ::1/128'
+fsync = off
+log_statement = none
+max_prepared_transactions = 5
+});
+	$node->append_conf('postgresql.conf', $option{conf}) if defined $option{conf};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION webhook')
+	  unless defined $option{extension} && !$option{extension};
+	return $node;
+}
+
+# The rows of a query, each a hash of its columns, with numbers as numbers.
+sub rows
+{
+	my ($node, $query, $database) = @_;
+	my $text = $node->safe_psql($database || 'postgres',
+		"SELECT coalesce(json_agg(q), '[]') FROM ($query) q");
+
+	return @{ $json->decode($text) };
+}
+
+sub row
+{
+	my @rows = rows(@_);
+
+	die "expected one row, got " . @rows . ": $_[1]" if @rows != 1;
+	return $rows[0];
+}
+
+# Wait until a query gives 't', or what is expected; true if it did.  When it
+# does not, says what it gave instead.
+sub wait_for_sql
+{
+	my ($node, $query, $expected, $database) = @_;
+	my $deadline = time + $patience;
+	my $got;
+
+	$expected = 't' unless defined $expected;
+	while (1)
+	{
+		$got = $node->safe_psql($database || 'postgres', $query);
+		return 1 if $got eq $expected;
+		last if time > $deadline;
+		sleep 0.05;
+	}
+	diag("waited in vain for \"$expected\", got \"$got\" from: $query");
+	return 0;
+}
+
+# Wait until nothing is due or in flight any more.
+sub wait_for_delivery
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database || 'postgres',
+		"SELECT webhook.wait('$patience s')") eq 't';
+}
+
+# Turn the clock: what waits for its next attempt is due now.
+sub turn_clock
+{
+	my ($node, $condition, $database) = @_;
+
+	$condition = 'true' unless defined $condition;
+	$node->safe_psql($database || 'postgres',
+		"UPDATE webhook.webhook_log SET retry_at = now() WHERE retry_at > now() AND ($condition)");
+	return;
+}
+
+# A port of 127.0.0.1 that nobody listens on.
+sub closed_port
+{
+	my $socket = IO::Socket::INET->new(
+		LocalAddr => '127.0.0.1',
+		LocalPort => 0,
+		Proto => 'tcp',
+		Listen => 1) or die "no port: $!";
+	my $port = $socket->sockport;
+
+	close $socket;
+	return $port;
+}
+
+# The process id of a database's worker, once there is one other than $not.
+sub worker_pid
+{
+	my ($node, $not, $database) = @_;
+	my $deadline = time + $patience;
+	my $pid;
+
+	$database ||= 'postgres';
+	$not ||= 0;
+	while (time < $deadline)
+	{
+		$pid = $node->safe_psql('postgres', qq{
+			SELECT min(pid) FROM pg_stat_activity
+			WHERE backend_type = 'webhook worker' AND datname = '$database' AND pid <> $not});
+		return $pid if $pid ne '';
+		sleep 0.05;
+	}
+	die "no worker in database $database";
+}
+
+# --------------------------------------------------------------------------
+# The receiver; see receiver.py for the paths that it knows
+# --------------------------------------------------------------------------
+
+my $receivers = 0;
+
+# options: tls => [cert, key], client_ca, terse, route => [...], host, port
+sub start_receiver
+{
+	my (%option) = @_;
+	my $base = "$PostgreSQL::Test::Utils::tmp_check/receiver_$$." . ++$receivers;
+	my $self = bless {
+		log => "$base.log",
+		port_file => "$base.port",
+		option => \%option,
+		offset => 0,
+		parsed => [],
+	}, 'WebhookTest::Receiver';
+
+	$self->start($option{port});
+	return $self;
+}
+
+package WebhookTest::Receiver;
+
+use Time::HiRes qw(sleep time);
+
+sub start
+{
+	my ($self, $port) = @_;
+	my %option = %{ $self->{option} };
+	my @command = (
+		'python3', File::Basename::dirname(__FILE__) . '/receiver.py',
+		'--port-file', $self->{port_file}, '--log', $self->{log});
+	my $deadline = time + $WebhookTest::patience;
+
+	push @command, '--port', $port if $port;
+	push @command, '--tls', @{ $option{tls} } if $option{tls};
+	push @command, '--client-ca', $option{client_ca} if $option{client_ca};
+	push @command, '--host', $option{host} if $option{host};
+	push @command, '--terse' if $option{terse};
+	push @command, map { ('--route', $_) } @{ $option{route} || [] };
+
+	unlink $self->{port_file};
+	$self->{harness} = IPC::Run::start(\@command, '<pipe', $self->{in} = Symbol::gensym());
+	until (-s $self->{port_file})
+	{
+		die "the receiver did not start" if time > $deadline;
+		sleep 0.02;
+	}
+	$self->{port} = PostgreSQL::Test::Utils::slurp_file($self->{port_file}) + 0;
+	return;
+}
+
+# Stop it; start_again takes the same port.
+sub stop
+{
+	my ($self) = @_;
+
+	return unless $self->{harness};
+	close $self->{in};
+	$self->{harness}->finish;
+	delete $self->{harness};
+	return;
+}
+
+sub start_again
+{
+	my ($self) = @_;
+
+	$self->start($self->{port});
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	local $?;
+	$self->stop;
+	return;
+}
+
+# The URL of a path.
+sub url
+{
+	my ($self, $path) = @_;
+	my $scheme = $self->{option}{tls} ? 'https' : 'http';
+	my $host = $self->{option}{host} || '127.0.0.1';
+
+	$host = "[$host]" if $host =~ /:/;
+	return "$scheme://$host:$self->{port}$path";
+}
+
+# All requests so far, as hashes: n, webhook_id, path, time, method, answer,
+# headers (a list of pairs), body (decoded), bytes (as they came); those of
+# one path prefix, if given.
+sub requests
+{
+	my ($self, $path) = @_;
+
+	if (-e $self->{log} && -s $self->{log} > $self->{offset})
+	{
+		open my $file, '<:raw', $self->{log} or die "$self->{log}: $!";
+		seek $file, $self->{offset}, 0;
+		while (my $line = <$file>)
+		{
+			last if $line !~ /\n\z/;
+			$self->{offset} += length $line;
+			my $request = $json->decode($line);
+
+			$request->{bytes} = MIME::Base64::decode_base64($request->{body_base64})
+			  if defined $request->{body_base64};
+			push @{ $self->{parsed} }, $request;
+		}
+		close $file;
+	}
+	return grep { !defined $path || index($_->{path}, $path) == 0 } @{ $self->{parsed} };
+}
+
+# How many requests there were: quick, however many.
+sub count
+{
+	my ($self) = @_;
+	my $count = 0;
+	my $block;
+
+	return 0 unless -e $self->{log};
+	open my $file, '<:raw', $self->{log} or die "$self->{log}: $!";
+	$count += ($block =~ tr/\n//) while read $file, $block, 1 << 20;
+	close $file;
+	return $count;
+}
+
+# How often each webhook-id was seen: quick, however many.
+sub deliveries
+{
+	my ($self) = @_;
+	my %seen;
+
+	return \%seen unless -e $self->{log};
+	open my $file, '<:raw', $self->{log} or die "$self->{log}: $!";
+	while (my $line = <$file>)
+	{
+		$seen{$1}++ if $line =~ /"webhook_id": "([^"]*)"/;
+	}
+	close $file;
+	return \%seen;
+}
+
+# Wait until there were so many requests; true if there were.
+sub wait_for
+{
+	my ($self, $count) = @_;
+	my $deadline = time + $WebhookTest::patience;
+
+	while ($self->count < $count)
+	{
+		if (time > $deadline)
+		{
+			Test::More::diag('waited in vain for ' . $count . ' requests, got ' . $self->count);
+			return 0;
+		}
+		sleep 0.02;
+	}
+	return 1;
+}
+
+# The value of a header of a request.
+sub header
+{
+	my ($self, $request, $name) = @_;
+
+	for my $pair (@{ $request->{headers} })
+	{
+		return $pair->[1] if lc $pair->[0] eq lc $name;
+	}
+	return undef;
+}
+
+1;

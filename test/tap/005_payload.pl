@@ -1,0 +1,161 @@
+# The four content types, each read by a parser that is not ours.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use JSON::PP;
+use Test::More;
+use WebhookTest;
+
+my $node = start_cluster('payload');
+my $receiver = start_receiver();
+my $reader = "$FindBin::RealBin/../lib/read_body.py";
+
+$node->safe_psql('postgres', q{
+	CREATE SCHEMA "Odd schema";
+	CREATE DATABASE latin1 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+for my $database ('postgres', 'latin1')
+{
+	$node->safe_psql($database, 'CREATE EXTENSION IF NOT EXISTS webhook');
+	$node->safe_psql($database, q{
+		CREATE TABLE sample (
+			id bigint PRIMARY KEY, name text, price numeric, ratio float8, active boolean, nothing text,
+			at timestamptz, plain timestamp, day date, data jsonb, raw json, tags text[], matrix int[][],
+			bin bytea, span interval);
+		SELECT webhook.create_workflow('samples', 'sample', 'create')});
+}
+
+my $id = 9007199254740993;
+
+# Send one sample; returns what a parser of the type reads in the body, and the
+# request itself.
+sub send_sample
+{
+	my ($database, $type, $parameters, $values) = @_;
+	my $before = () = $receiver->requests;
+	my $url = $receiver->url("/$type");
+
+	$id++;
+	$parameters = defined $parameters ? "'$parameters'" : 'NULL';
+	$values = join ', ', map { "$_ = $values->{$_}" } sort keys %{ $values || {} };
+	$node->safe_psql($database, qq{
+		SET client_encoding = 'UTF8';
+		SELECT webhook.drop_action(action_id) FROM webhook.action;
+		SELECT webhook.create_action('samples', 'send', '$url', content_type => '$type', parameters => $parameters);
+		BEGIN;
+		SELECT webhook.enable_workflow('samples', false);
+		INSERT INTO sample VALUES ($id, 'Müller & Söhne <"GmbH">', 12345678901234567890.123456789000, 0.1, true, NULL,
+			'2026-03-04 05:06:07.089+00', '2026-03-04 05:06:07', '2026-03-04', '{"b": [1, {"c": null}], "a": 1.50}',
+			'{"z": 1, "a":  "x"}', '{one,"two, three",NULL}', '{{1,2},{3,4}}', '\\xdeadbeef', '1 day 02:00');
+		} . ($values ? "UPDATE sample SET $values WHERE id = $id;" : '') . qq{
+		SELECT webhook.test(action_id, '$id') FROM webhook.action;
+		SELECT webhook.enable_workflow('samples', true);
+		COMMIT});
+	$receiver->wait_for($before + 1) or return;
+	my $request = ($receiver->requests)[-1];
+	my $kind = lc $type;
+	my $body;
+
+	IPC::Run::run([ 'python3', $reader, $kind ], '<', \$request->{bytes}, '>', \$body)
+	  or fail("$type: a body that does not parse: $request->{body}");
+	return (JSON::PP->new->utf8->allow_nonref->decode($body), $request);
+}
+
+for my $database ('postgres', 'latin1')
+{
+	# The whole record
+	my ($body, $request) = send_sample($database, 'JSON');
+	is($receiver->header($request, 'Content-Type'), 'application/json', "$database: JSON's header");
+	is_deeply($body, {
+			id => "n:$id", name => name(), price => 'n:12345678901234567890.123456789000',
+			ratio => 'n:0.1', active => JSON::PP::true, nothing => undef,
+			at => '2026-03-04T05:06:07.089+00:00', plain => '2026-03-04T05:06:07', day => '2026-03-04',
+			data => { a => 'n:1.50', b => [ 'n:1', { c => undef } ] }, raw => { z => 'n:1', a => 'x' },
+			tags => [ 'one', 'two, three', undef ], matrix => [ [ 'n:1', 'n:2' ], [ 'n:3', 'n:4' ] ],
+			bin => '\\xdeadbeef', span => $body->{span} },
+		"$database: the whole record as JSON");
+
+	# Names that nest
+	($body, $request) = send_sample($database, 'JSON',
+		'{"client.name": "${name}", "client.active": "${active}", "lines.0.sku": "A", "lines.1.sku": "${id}",
+		  "a\\\\.b": 1, "text": "${id}/${active}/${nothing}/$${id}", "constant": {"x": [1.10, null]}, "none": "${nothing}"}');
+	is_deeply($body, {
+			client => { name => name(), active => JSON::PP::true }, lines => [ { sku => 'A' }, { sku => "n:$id" } ],
+			'a.b' => 'n:1', text => "$id/true//\${id}", constant => { x => [ 'n:1.10', undef ] }, none => undef },
+		"$database: nested JSON");
+
+	($body, $request) = send_sample($database, 'JSONARRAY', '{"0.name": "${name}", "1.name": "b"}');
+	is($receiver->header($request, 'Content-Type'), 'application/json', "$database: JSONARRAY's header");
+	is_deeply($body, [ { name => name() }, { name => 'b' } ], "$database: JSONARRAY with numbers");
+	($body) = send_sample($database, 'JSONARRAY', '{"name": "${name}"}');
+	is_deeply($body, [ { name => name() } ], "$database: JSONARRAY without");
+
+	($body, $request) = send_sample($database, 'XML',
+		'{"@id": "${id}", "client.name": "${name}", "client.@type": "a&b", "lines.0.sku": "A", "lines.1.sku": "B",
+		  "active": "${active}", "none": "${nothing}", "price": "${price}"}');
+	is($receiver->header($request, 'Content-Type'), 'application/xml; charset=utf-8', "$database: XML's header");
+	is_deeply($body, [ 'sample', { id => $id }, undef, [
+				[ 'client', { type => 'a&b' }, undef, [ [ 'name', {}, name(), [] ] ] ],
+				[ 'lines', {}, undef, [ [ 'sku', {}, 'A', [] ] ] ],
+				[ 'lines', {}, undef, [ [ 'sku', {}, 'B', [] ] ] ],
+				[ 'active', {}, 'true', [] ], [ 'none', {}, undef, [] ],
+				[ 'price', {}, '12345678901234567890.123456789000', [] ] ] ],
+		"$database: XML");
+
+	($body, $request) = send_sample($database, 'FORM',
+		'{"client.name": "${name}", "lines.0.sku": "A b+c", "lines.1.sku": "B&=", "active": "${active}", "none": "${nothing}",
+		  "price": "${price}"}');
+	is($receiver->header($request, 'Content-Type'), 'application/x-www-form-urlencoded', "$database: FORM's header");
+	is_deeply($body, [
+			[ 'client[name]', name() ], [ 'lines[0][sku]', 'A b+c' ], [ 'lines[1][sku]', 'B&=' ],
+			[ 'active', 'true' ], [ 'none', '' ], [ 'price', '12345678901234567890.123456789000' ] ],
+		"$database: FORM");
+
+	# What XML can't carry
+	($body) = send_sample($database, 'XML', '{"name": "${name}"}', { name => q{E'a\x01b\tc\x1f'} });
+	is($body->[3][0][2], "a\x{fffd}b\tc\x{fffd}", "$database: control characters in XML");
+	($body) = send_sample($database, 'JSON', '{"name": "${name}"}', { name => q{E'a\x01"\\\\\n'} });
+	is($body->{name}, "a\x01\"\\\n", "$database: control characters in JSON");
+	($body) = send_sample($database, 'FORM', '{"name": "${name}"}', { name => q{E'a\x01\n%20'} });
+	is_deeply($body, [ [ 'name', "a\x01\n%20" ] ], "$database: control characters in FORM");
+}
+
+# The same in Perl's own characters.
+sub name { return "M\x{fc}ller & S\x{f6}hne <\"GmbH\">" }
+
+# PUT, headers, a URL with values in it, a partition's parent, names that need quotes
+$node->safe_psql('postgres', q{
+	CREATE TABLE "Odd schema"."Deal Item" ("Deal No" int, "Close Date" date, "a ""b""" text, PRIMARY KEY ("Deal No", "Close Date"))
+		PARTITION BY RANGE ("Close Date");
+	CREATE TABLE "Odd schema".y2026 PARTITION OF "Odd schema"."Deal Item" FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+	SELECT webhook.create_workflow('odd', '"Odd schema"."Deal Item"', 'create', '"Deal No" > 1');
+	SELECT webhook.create_action('odd', 'send', '} . $receiver->url('/items/${Deal No}/${Close Date}') . q{', 'PUT', 'XML',
+		headers => '{"X-Event": "${webhook.operation} of ${webhook.record_id}", "Accept": "text/xml"}');
+	INSERT INTO "Odd schema"."Deal Item" VALUES (1, '2026-05-05', 'x'), (2, '2026-05-05', 'x')});
+ok(wait_for_delivery($node), 'delivered');
+my $request = ($receiver->requests('/items'))[-1];
+is($request->{method}, 'PUT', 'PUT');
+is($request->{path}, '/items/2/2026-05-05', 'values in the URL');
+is($receiver->header($request, 'X-Event'), 'INSERT of (2,2026-05-05)', 'a header of the action');
+is($receiver->header($request, 'Accept'), 'text/xml', 'another');
+is($node->safe_psql('postgres', q{SELECT module FROM webhook.webhook_log WHERE record_id LIKE '(%'}),
+	'"Odd schema"."Deal Item"', 'the module is the partitioned parent');
+
+# Too large: fails before it is sent, for good
+$node->append_conf('postgresql.conf', q{webhook.max_payload_size = '10kB'});
+$node->reload;
+my $before = $receiver->count;
+$node->safe_psql('postgres', q{
+	INSERT INTO sample (id, name) SELECT 1, repeat('x', 20000)});
+ok(wait_for_sql($node, q{SELECT status = 'Failed' AND retry_at IS NULL FROM webhook.webhook_log WHERE record_id = '1'}),
+	'too large: Failed for good');
+like($node->safe_psql('postgres', q{SELECT error FROM webhook.webhook_log WHERE record_id = '1'}), qr/20[0-9]{3}/,
+	'with an error that names the size');
+is($receiver->count, $before, 'and nothing is sent');
+
+$receiver->stop;
+$node->stop;
+done_testing();

@@ -1,0 +1,127 @@
+# Workers come with the extension and go with it, and are in nobody's way.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use Test::More;
+use Time::HiRes qw(time);
+use WebhookTest;
+
+my $node = start_cluster('lifecycle', extension => 0, init => { allows_streaming => 1 });
+my $receiver = start_receiver();
+my $hang = $receiver->url('/hang');
+my $workers = q{SELECT coalesce(string_agg(datname, ' ' ORDER BY datname), '') FROM pg_stat_activity WHERE backend_type = 'webhook worker'};
+
+# How long a command takes, in seconds.
+sub seconds
+{
+	my ($sql) = @_;
+	my $begun = time;
+
+	$node->safe_psql('postgres', $sql);
+	return time - $begun;
+}
+
+# A delivery in a database that hangs.
+sub hang_in
+{
+	my ($database) = @_;
+
+	$node->safe_psql($database, qq{
+		CREATE EXTENSION IF NOT EXISTS webhook;
+		CREATE TABLE event (id int PRIMARY KEY);
+		SELECT webhook.create_workflow('events', 'event', 'create');
+		SELECT webhook.create_action('events', 'send', '$hang');
+		INSERT INTO event VALUES (1)});
+	return wait_for_sql($node, 'SELECT status FROM webhook.webhook_log', 'Dispatched', $database);
+}
+
+ok(wait_for_sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'webhook launcher'}, '1'), 'a launcher');
+is($node->safe_psql('postgres', $workers), '', 'no worker where there is no extension');
+
+# Created, rolled back, created
+$node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION webhook; ROLLBACK');
+$node->safe_psql('postgres', 'CREATE EXTENSION webhook');
+ok(wait_for_sql($node, $workers, 'postgres'), 'a worker soon after CREATE EXTENSION');
+$node->safe_psql('postgres', 'CREATE DATABASE one; CREATE DATABASE two');
+ok(hang_in('one'), 'a second database has a worker of its own');
+ok(hang_in('two'), 'so has a third');
+ok(wait_for_sql($node, $workers, 'one postgres two'), 'one a database');
+
+# A restart brings all of them back
+$node->restart;
+ok(wait_for_sql($node, $workers, 'one postgres two'), 'after a restart too');
+ok(wait_for_sql($node, 'SELECT status FROM webhook.webhook_log', 'Dispatched', 'one'), 'and what hung hangs again');
+
+# Nobody waits for a worker with a request that hangs
+cmp_ok(seconds('CREATE DATABASE copy TEMPLATE one'), '<', 3, 'CREATE DATABASE … TEMPLATE while a request hangs');
+cmp_ok(seconds('DROP DATABASE two'), '<', 2, 'DROP DATABASE while a request hangs');
+my $begun = time;
+$node->safe_psql('one', 'DROP EXTENSION webhook CASCADE');
+cmp_ok(time - $begun, '<', 2, 'DROP EXTENSION while a request hangs');
+ok(wait_for_sql($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'one')"),
+	'the worker goes with the extension');
+is($node->safe_psql('one', 'INSERT INTO event VALUES (2) RETURNING id'), '2', 'the module is as it was before');
+is($node->safe_psql('one', q{SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal}), '0', 'without triggers');
+$node->safe_psql('one', 'DROP TABLE event');
+ok(hang_in('one'), 'and the extension can be created again');
+
+# Switched off and on
+$node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = off');
+$node->reload;
+my $url = $receiver->url('/event');
+$node->safe_psql('postgres', qq{
+	CREATE TABLE event (id int PRIMARY KEY);
+	SELECT webhook.create_workflow('events', 'event', 'create');
+	SELECT webhook.create_action('events', 'send', '$url')});
+wait_for_sql($node, 'SHOW webhook.enabled', 'off');
+sleep 1;
+$node->safe_psql('postgres', 'INSERT INTO event VALUES (1)');
+sleep 1;
+is(scalar(() = $receiver->requests('/event')), 0, 'webhook.enabled = off: queued, not sent');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = on');
+$node->reload;
+ok(wait_for_sql($node, 'SELECT status FROM webhook.webhook_log', 'Success'), 'switched on: sent');
+
+# Read-only standbys have no worker; a promoted one has
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+ok(wait_for_sql($standby, 'SELECT count(*) FROM webhook.webhook_log', '1'), 'a standby has the log');
+is($standby->safe_psql('postgres', $workers), '', 'but no worker');
+$node->stop('immediate');
+$standby->promote;
+ok(wait_for_sql($standby, "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'postgres'"),
+	'once promoted it has one');
+$standby->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
+ok(wait_for_sql($standby, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'which sends');
+
+$standby->stop;
+$receiver->stop;
+
+# Not preloaded: a warning, and what is queued goes out once it is
+my $bare = PostgreSQL::Test::Cluster->new('bare');
+$bare->init;
+$bare->start;
+my ($code, $out, $err) = $bare->psql('postgres', 'CREATE EXTENSION webhook');
+is($code, 0, 'it can be created where it is not preloaded');
+like($err, qr/WARNING:.*webhook.*HINT:.*shared_preload_libraries/s, 'with a warning and a hint');
+$receiver = start_receiver();
+$url = $receiver->url('/event');
+$bare->safe_psql('postgres', qq{
+	CREATE TABLE event (id int PRIMARY KEY);
+	SELECT webhook.create_workflow('events', 'event', 'create');
+	SELECT webhook.create_action('events', 'send', '$url');
+	INSERT INTO event VALUES (1)});
+is($bare->safe_psql('postgres', 'SELECT status FROM webhook.webhook_log'), 'Queued', 'queued');
+$bare->append_conf('postgresql.conf', "shared_preload_libraries = 'webhook'\nwebhook.allowed_networks = '127.0.0.0/8'");
+$bare->restart;
+ok(wait_for_sql($bare, 'SELECT status FROM webhook.webhook_log', 'Success'), 'sent once it is preloaded');
+
+$receiver->stop;
+$bare->stop;
+done_testing();
