@@ -260,26 +260,52 @@ copy_workflow(const QueuedWorkflow *workflow)
  * ---------------------------------------------------------------------
  */
 
+/* A statement on webhook.seen with up to three parameters; rows changed. */
+static uint64
+change_seen(const char *sql, int32 workflow_id, const char *record_id,
+			const char *new_id)
+{
+	WebhookScope scope;
+	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[3];
+	int			n = 1;
+	uint64		changed;
+
+	values[0] = Int32GetDatum(workflow_id);
+	if (record_id != NULL)
+		values[n++] = CStringGetTextDatum(record_id);
+	if (new_id != NULL)
+		values[n++] = CStringGetTextDatum(new_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (SPI_execute_with_args(sql, n, types, values, NULL, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+	changed = SPI_processed;
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return changed;
+}
+
 /* Has this workflow never met the record?  Notes it down. */
 static bool
 note_first(int32 workflow_id, const char *record_id)
 {
-	WebhookScope scope;
-	Oid			types[2] = {INT4OID, TEXTOID};
-	Datum		values[2];
-	bool		is_first;
+	return change_seen("INSERT INTO webhook.seen (workflow_id, record_id)"
+					   " VALUES ($1, $2) ON CONFLICT DO NOTHING",
+					   workflow_id, record_id, NULL) > 0;
+}
 
-	values[0] = Int32GetDatum(workflow_id);
-	values[1] = CStringGetTextDatum(record_id);
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	SPI_execute_with_args("INSERT INTO webhook.seen (workflow_id, record_id)"
-						  " VALUES ($1, $2) ON CONFLICT DO NOTHING",
-						  2, types, values, NULL, false, 0);
-	is_first = SPI_processed > 0;
-	SPI_finish();
-	webhook_scope_leave(&scope);
-	return is_first;
+/* A record that the workflow may have met has another key now. */
+static void
+rename_seen(int32 workflow_id, const char *old_id, const char *new_id)
+{
+	if (old_id == NULL || new_id == NULL)
+		return;					/* the key was dropped */
+	(void) change_seen("WITH gone AS (DELETE FROM webhook.seen"
+					   " WHERE workflow_id = $1 AND record_id = $2 RETURNING 1)"
+					   " INSERT INTO webhook.seen (workflow_id, record_id)"
+					   " SELECT $1, $3 FROM gone ON CONFLICT DO NOTHING",
+					   workflow_id, old_id, new_id);
 }
 
 static void
@@ -427,6 +453,10 @@ read_event(TriggerData *trigdata, const QueuedWorkflow *workflow,
 
 		*old_tuple = webhook_move_take(workflow_id, trigdata, &matches);
 		*operation = "UPDATE";
+		if (*old_tuple != NULL && workflow->first)
+			rename_seen(workflow_id,
+						webhook_record_id(trigdata->tg_relation, *old_tuple),
+						webhook_record_id(trigdata->tg_relation, *tuple));
 		return *old_tuple != NULL && matches;
 	}
 	*operation = "INSERT";
@@ -501,11 +531,7 @@ Datum
 forget(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	WebhookScope scope;
-	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	const char *sql;
-	int			n = 1;
+	int32		workflow_id;
 	char	   *record_id;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
@@ -513,42 +539,30 @@ forget(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be called as a trigger",
 						"webhook.forget")));
-	values[0] = Int32GetDatum(read_workflow_argument(trigdata));
+	workflow_id = read_workflow_argument(trigdata);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		change_seen("DELETE FROM webhook.seen WHERE workflow_id = $1",
+					workflow_id, NULL, NULL);
+		return PointerGetDatum(NULL);
+	}
 
 	/* A record that moves to another partition is not gone. */
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) &&
 		webhook_move_is_departure(trigdata))
 		return PointerGetDatum(NULL);
 
-	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-		sql = "DELETE FROM webhook.seen WHERE workflow_id = $1";
+	record_id = webhook_record_id(trigdata->tg_relation, trigdata->tg_trigtuple);
+	if (record_id == NULL)
+		return PointerGetDatum(NULL);	/* the key was dropped */
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		rename_seen(workflow_id, record_id,
+					webhook_record_id(trigdata->tg_relation,
+									  trigdata->tg_newtuple));
 	else
-	{
-		record_id = webhook_record_id(trigdata->tg_relation,
-									  trigdata->tg_trigtuple);
-		if (record_id == NULL)
-			return PointerGetDatum(NULL);	/* the key was dropped */
-		values[1] = CStringGetTextDatum(record_id);
-		n = 2;
-		sql = "DELETE FROM webhook.seen WHERE workflow_id = $1 AND record_id = $2";
-		if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-		{
-			record_id = webhook_record_id(trigdata->tg_relation,
-										  trigdata->tg_newtuple);
-			values[2] = CStringGetTextDatum(record_id);
-			n = 3;
-			sql = "WITH gone AS (DELETE FROM webhook.seen"
-				" WHERE workflow_id = $1 AND record_id = $2 RETURNING 1)"
-				" INSERT INTO webhook.seen (workflow_id, record_id)"
-				" SELECT $1, $3 FROM gone ON CONFLICT DO NOTHING";
-		}
-	}
-
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	SPI_execute_with_args(sql, n, types, values, NULL, false, 0);
-	SPI_finish();
-	webhook_scope_leave(&scope);
+		change_seen("DELETE FROM webhook.seen"
+					" WHERE workflow_id = $1 AND record_id = $2",
+					workflow_id, record_id, NULL);
 	return PointerGetDatum(NULL);
 }
 

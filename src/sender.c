@@ -26,7 +26,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "failure.h"
+#include "answer.h"
 #include "portability/instr_time.h"
 #include "sender.h"
 #include "settings.h"
@@ -163,6 +163,9 @@ create_network(void)
 	curl_multi_setopt(network->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(network->multi, CURLMOPT_TIMERDATA, network);
 	curl_multi_setopt(network->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
+#ifdef HAVE_MULTI_QUICK_EXIT
+	curl_multi_setopt(network->multi, CURLMOPT_QUICK_EXIT, 1L);
+#endif
 
 	/* Idle connections beyond it are closed, so descriptors suffice. */
 	curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS, (long) capacity);
@@ -215,10 +218,10 @@ find_fault(WebhookSend *send)
 	if (pg_strncasecmp(send->url, "https://", 8) != 0)
 	{
 		if (pg_strncasecmp(send->url, "http://", 7) != 0)
-			return webhook_failure_format(send->context,
+			return webhook_answer_format(send->context,
 										  "URL must begin with http:// or https://");
 		if (!webhook_allow_http)
-			return webhook_failure_format(send->context,
+			return webhook_answer_format(send->context,
 										  "http without TLS is not allowed by webhook.allow_http");
 	}
 
@@ -226,7 +229,7 @@ find_fault(WebhookSend *send)
 	for (const char **header = send->headers; header && *header; header++)
 	{
 		if (strpbrk(*header, "\r\n") != NULL)
-			return webhook_failure_format(send->context,
+			return webhook_answer_format(send->context,
 										  "header \"%.*s\" contains a line break",
 										  (int) strcspn(*header, ":\r\n"), *header);
 	}
@@ -277,7 +280,7 @@ webhook_sender_send(WebhookSend *send)
 	if (n_in_flight > capacity)
 	{
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
-		send->error = webhook_failure_format(send->context,
+		send->error = webhook_answer_format(send->context,
 											 "too few file descriptors for so many requests in flight");
 		push_done(send);
 		return;
@@ -289,7 +292,7 @@ webhook_sender_send(WebhookSend *send)
 	if (!is_started)
 	{
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
-		send->error = webhook_failure_format(send->context,
+		send->error = webhook_answer_format(send->context,
 											 "could not send: out of memory");
 		push_done(send);
 	}
@@ -313,11 +316,14 @@ collect(Network *network)
 			continue;
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
 		curl_multi_remove_handle(network->multi, easy);
-		network->n_transfers--;
 
 		send = t->send;
 		send->duration = get_clock() - t->started;
-		webhook_transfer_judge(t, result);
+		if (webhook_transfer_try_again(t, result, send->duration / 1000) &&
+			curl_multi_add_handle(network->multi, easy) == CURLM_OK)
+			continue;
+		network->n_transfers--;
+		webhook_answer_judge(t, result);
 		webhook_transfer_release(t);
 		push_done(send);
 	}

@@ -3,9 +3,10 @@
  * settings.c
  *	  The webhook.* settings.
  *
- * Runs in every process that loads the library.  All settings follow a
- * reload; a value that can't be right is refused by its check hook, so that
- * the server keeps the one before and says so in its log.
+ * Runs in every process.  A check hook runs in the postmaster too, where an
+ * error would be the end of the server: hooks only refuse, with a reason.
+ * What a hook has parsed is kept as the setting's "extra" and is what the
+ * rest of the code uses.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +15,7 @@
 #include <limits.h>
 #include <math.h>
 
+#include "compat.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -21,121 +23,185 @@
 #include "utils/varlena.h"
 
 #define MAX_DELAYS 100
+#define MAX_DURATION (INT64CONST(10) * 366 * USECS_PER_DAY)
+#define MAX_PAYLOAD (256 * 1024 * 1024)
+#define MAX_RESPONSE (64 * 1024 * 1024)
+#define DAY_MS (24 * 60 * 60 * 1000)
 
-bool		webhook_enabled = true;
-int			webhook_workers_per_database = 1;
-int			webhook_timeout = 30000;
-int			webhook_connect_timeout = 10000;
-char	   *webhook_retry_schedule = NULL;
-int			webhook_max_in_flight = 200;
-int			webhook_max_in_flight_per_action = 50;
-int			webhook_max_actions_per_workflow = 3;
-int			webhook_log_retention = 30 * SECS_PER_DAY;
-int			webhook_log_response_size = 4096;
-int			webhook_max_payload_size = 1024 * 1024;
-char	   *webhook_allowed_networks = NULL;
-bool		webhook_allow_http = true;
-char	   *webhook_ca_file = NULL;
-char	   *webhook_proxy = NULL;
-char	   *webhook_certificate_directory = NULL;
-char	   *webhook_databases = NULL;
+bool		webhook_enabled;
+int			webhook_workers_per_database;
+int			webhook_timeout;
+int			webhook_connect_timeout;
+char	   *webhook_retry_schedule;
+int			webhook_max_in_flight;
+int			webhook_max_in_flight_per_action;
+int			webhook_max_actions_per_workflow;
+int			webhook_log_retention;
+int			webhook_log_response_size;
+int			webhook_max_payload_size;
+char	   *webhook_allowed_networks;
+bool		webhook_allow_http;
+char	   *webhook_ca_file;
+char	   *webhook_proxy;
+char	   *webhook_certificate_directory;
+char	   *webhook_databases;
 
-const WebhookSchedule *webhook_default_schedule = NULL;
-const WebhookNetworks *webhook_networks = NULL;
+const WebhookSchedule *webhook_default_schedule;
+const WebhookNetworks *webhook_networks;
 
-static char *log_retention = NULL;
+static char *log_retention_text;
+
+/* The words for units that PostgreSQL's settings and intervals know. */
+static const struct
+{
+	const char *word;
+	int64		usecs;
+}			duration_units[] =
+{
+	{"us", 1},
+	{"ms", 1000},
+	{"millisecond", 1000},
+	{"milliseconds", 1000},
+	{"s", USECS_PER_SEC},
+	{"sec", USECS_PER_SEC},
+	{"secs", USECS_PER_SEC},
+	{"second", USECS_PER_SEC},
+	{"seconds", USECS_PER_SEC},
+	{"m", USECS_PER_MINUTE},
+	{"min", USECS_PER_MINUTE},
+	{"mins", USECS_PER_MINUTE},
+	{"minute", USECS_PER_MINUTE},
+	{"minutes", USECS_PER_MINUTE},
+	{"h", USECS_PER_HOUR},
+	{"hr", USECS_PER_HOUR},
+	{"hrs", USECS_PER_HOUR},
+	{"hour", USECS_PER_HOUR},
+	{"hours", USECS_PER_HOUR},
+	{"d", USECS_PER_DAY},
+	{"day", USECS_PER_DAY},
+	{"days", USECS_PER_DAY},
+	{"w", 7 * USECS_PER_DAY},
+	{"week", 7 * USECS_PER_DAY},
+	{"weeks", 7 * USECS_PER_DAY},
+};
+
+static const char *
+skip_space(const char *text)
+{
+	return text + strspn(text, " \t\r\n");
+}
+
+/* Microseconds of the unit at *text, which is moved behind it; 0: none. */
+static int64
+parse_unit(const char **text)
+{
+	size_t		len = 0;
+
+	while (((*text)[len] >= 'a' && (*text)[len] <= 'z') ||
+		   ((*text)[len] >= 'A' && (*text)[len] <= 'Z'))
+		len++;
+	for (int i = 0; i < lengthof(duration_units); i++)
+	{
+		if (strlen(duration_units[i].word) == len &&
+			pg_strncasecmp(*text, duration_units[i].word, len) == 0)
+		{
+			*text += len;
+			return duration_units[i].usecs;
+		}
+	}
+	return 0;
+}
 
 /*
- * Read "90 s", "1 hour", "1h30min" from *text on: one or more numbers with a
- * unit.  Returns microseconds, or -1.
+ * Parse a duration such as "90s", "30 min" or "1 hour 30 minutes" up to a
+ * comma or the end; *text is moved there.  A number alone counts seconds.
  */
-static int64
-parse_duration(const char *text, size_t len)
+static bool
+parse_duration(const char **text, int64 *usecs)
 {
-	static const struct
-	{
-		const char *name;
-		double		seconds;
-	}			units[] =
-
-	{
-		{"us", 1e-6}, {"ms", 1e-3},
-		{"s", 1}, {"sec", 1}, {"second", 1}, {"seconds", 1},
-		{"min", 60}, {"minute", 60}, {"minutes", 60},
-		{"h", 3600}, {"hour", 3600}, {"hours", 3600},
-		{"d", 86400}, {"day", 86400}, {"days", 86400},
-	};
-	const char *end = text + len;
-	double		total = 0;
-	bool		found = false;
+	double		sum = 0;
+	bool		is_first = true;
 
 	for (;;)
 	{
-		char	   *after;
-		const char *unit;
-		double		number;
-		int			i;
+		char		number[32];
+		size_t		len;
+		int64		unit;
 
-		while (text < end && isspace((unsigned char) *text))
-			text++;
-		if (text == end)
+		*text = skip_space(*text);
+		if (!is_first && (**text == ',' || **text == '\0'))
 			break;
-		if (!isdigit((unsigned char) *text) && *text != '.')
-			return -1;
-		number = strtod(text, &after);
-		text = after;
-		if (text > end)
-			return -1;
-		while (text < end && isspace((unsigned char) *text))
-			text++;
-		unit = text;
-		while (text < end && isalpha((unsigned char) *text))
-			text++;
-		for (i = 0; i < lengthof(units); i++)
-		{
-			if (strlen(units[i].name) == text - unit &&
-				pg_strncasecmp(units[i].name, unit, text - unit) == 0)
-				break;
-		}
-		if (i == lengthof(units))
-			return -1;
-		total += number * units[i].seconds;
-		found = true;
-	}
+		len = strspn(*text, "0123456789.");
+		if (len == 0 || len >= sizeof(number) || strcspn(*text, ".") == len - 1 ||
+			strcspn(*text, "0123456789") >= len)
+			return false;
+		memcpy(number, *text, len);
+		number[len] = '\0';
+		if (strchr(number, '.') != strrchr(number, '.'))
+			return false;
+		*text = skip_space(*text + len);
 
-	/* A hundred years are more than anybody waits. */
-	if (!found || isnan(total) || total > 100.0 * 366 * 86400)
-		return -1;
-	return (int64) (total * USECS_PER_SEC);
+		if (is_first && (**text == ',' || **text == '\0'))
+			unit = USECS_PER_SEC;
+		else
+			unit = parse_unit(text);
+		if (unit == 0)
+			return false;
+		sum += strtod(number, NULL) * unit;
+		if (sum > MAX_DURATION)
+			return false;
+		is_first = false;
+	}
+	*usecs = (int64) rint(sum);
+	return true;
 }
+
+static void
+hint_duration(void)
+{
+	GUC_check_errhint("Write durations like \"500ms\", \"90s\", \"30 min\", \"1h\" or \"1 day\", of 10 years at most.");
+}
+
+/* ---------------------------------------------------------------------
+ * Hooks
+ * ---------------------------------------------------------------------
+ */
 
 static bool
 check_retry_schedule(char **newval, void **extra, GucSource source)
 {
+	const char *text = skip_space(*newval);
 	WebhookSchedule *schedule;
-	const char *p = *newval;
+	int			n = 1;
 
-	schedule = malloc(offsetof(WebhookSchedule, delays) +
-					  MAX_DELAYS * sizeof(int64));
+	for (const char *p = text; *p; p++)
+	{
+		if (*p == ',')
+			n++;
+	}
+	if (*text == '\0')
+		n = 0;
+	if (n > MAX_DELAYS)
+	{
+		GUC_check_errdetail("There are more than %d retries.", MAX_DELAYS);
+		return false;
+	}
+	schedule = webhook_guc_malloc(offsetof(WebhookSchedule, delays) +
+								  n * sizeof(int64));
 	if (schedule == NULL)
 		return false;
-	schedule->n_delays = 0;
-	while (p[strspn(p, " \t")] != '\0')
+	schedule->n_delays = n;
+	for (int i = 0; i < n; i++)
 	{
-		size_t		len = strcspn(p, ",");
-		int64		delay = parse_duration(p, len);
-
-		if (delay < 0 || schedule->n_delays == MAX_DELAYS)
+		if (!parse_duration(&text, &schedule->delays[i]))
 		{
-			GUC_check_errdetail("\"%.*s\" is not a duration such as \"90 s\", \"30 min\", \"1h\" or \"1 day\", or there are more than %d.",
-								(int) len, p, MAX_DELAYS);
-			free(schedule);
+			GUC_check_errdetail("Retry %d has no valid duration.", i + 1);
+			hint_duration();
+			webhook_guc_free(schedule);
 			return false;
 		}
-		schedule->delays[schedule->n_delays++] = delay;
-		p += len;
-		if (*p == ',')
-			p++;
+		if (*text == ',')
+			text++;
 	}
 	*extra = schedule;
 	return true;
@@ -148,22 +214,42 @@ assign_retry_schedule(const char *newval, void *extra)
 }
 
 static bool
+check_allowed_networks(char **newval, void **extra, GucSource source)
+{
+	const char *problem = NULL;
+
+	*extra = webhook_address_parse_networks(*newval, &problem);
+	if (*extra == NULL)
+		GUC_check_errdetail("%s", problem);
+	return *extra != NULL;
+}
+
+static void
+assign_allowed_networks(const char *newval, void *extra)
+{
+	webhook_networks = extra;
+}
+
+/* A string, because integer settings don't know the word "days". */
+static bool
 check_log_retention(char **newval, void **extra, GucSource source)
 {
-	int64		retention = 0;
+	const char *text = *newval;
+	int64		usecs;
 	int		   *seconds;
 
-	if (strcmp(*newval, "0") != 0)
-		retention = parse_duration(*newval, strlen(*newval));
-	if (retention < 0 || retention / USECS_PER_SEC > INT_MAX)
+	if (!parse_duration(&text, &usecs) || *text != '\0')
 	{
-		GUC_check_errdetail("It must be a duration such as \"30 days\" or \"12h\", or 0.");
+		GUC_check_errdetail("The value is no valid duration.");
+		hint_duration();
 		return false;
 	}
-	seconds = malloc(sizeof(int));
+	seconds = webhook_guc_malloc(sizeof(int));
 	if (seconds == NULL)
 		return false;
-	*seconds = (int) (retention / USECS_PER_SEC);
+
+	/* Less than a second must not become "for ever". */
+	*seconds = (int) ((usecs + USECS_PER_SEC - 1) / USECS_PER_SEC);
 	*extra = seconds;
 	return true;
 }
@@ -174,165 +260,166 @@ assign_log_retention(const char *newval, void *extra)
 	webhook_log_retention = *(int *) extra;
 }
 
+/* The names in webhook.databases; false: not a list. */
 static bool
-check_allowed_networks(char **newval, void **extra, GucSource source)
+split_databases(const char *list, List **names, char **copy)
 {
-	const char *problem = NULL;
-
-	*extra = webhook_address_parse_networks(*newval, &problem);
-	if (*extra == NULL)
-	{
-		GUC_check_errdetail("\"%s\" is not an address or CIDR block, or has bits set to the right of its mask.",
-							problem);
-		return false;
-	}
-	return true;
-}
-
-static void
-assign_allowed_networks(const char *newval, void *extra)
-{
-	webhook_networks = extra;
+	*copy = pstrdup(list);
+	return SplitIdentifierString(*copy, ',', names);
 }
 
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
-	char	   *copy = pstrdup(*newval);
 	List	   *names = NIL;
-	bool		is_right = strcmp(copy, "*") == 0 ||
-	SplitIdentifierString(copy, ',', &names);
+	char	   *copy;
+	bool		is_list = split_databases(*newval, &names, &copy);
 
-	if (!is_right)
-		GUC_check_errdetail("It must be * or a list of database names, separated by commas.");
+	if (!is_list)
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		GUC_check_errhint("Write names separated by commas, as in SQL, or * for all databases.");
+	}
 	list_free(names);
 	pfree(copy);
-	return is_right;
+	return is_list;
 }
 
 bool
 webhook_settings_has_database(const char *name)
 {
-	char	   *copy;
 	List	   *names = NIL;
+	char	   *copy;
+	bool		found = false;
 	ListCell   *lc;
-	bool		result = false;
 
-	if (strcmp(webhook_databases, "*") == 0)
-		return true;
-	copy = pstrdup(webhook_databases);
-	if (SplitIdentifierString(copy, ',', &names))
+	if (split_databases(webhook_databases, &names, &copy))
 	{
 		foreach(lc, names)
-			result |= strcmp(lfirst(lc), name) == 0;
+		{
+			const char *item = lfirst(lc);
+
+			if (strcmp(item, "*") == 0 || strcmp(item, name) == 0)
+				found = true;
+		}
 	}
 	list_free(names);
 	pfree(copy);
-	return result;
+	return found;
+}
+
+/* ---------------------------------------------------------------------
+ * Definitions
+ * ---------------------------------------------------------------------
+ */
+
+static void
+define_bool(const char *name, const char *text, const char *more,
+			bool *variable, bool value)
+{
+	DefineCustomBoolVariable(name, text, more, variable, value,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static void
-define_limits(void)
+define_int(const char *name, const char *text, const char *more,
+		   int *variable, int value, int min, int max, int flags)
 {
-	DefineCustomIntVariable("webhook.workers_per_database",
-							"Sets the number of workers that each database has.",
-							"More than one pays where TLS or large payloads keep a processor busy.",
-							&webhook_workers_per_database, 1, 1, 32,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.timeout",
-							"Sets the time that a request may take as a whole.",
-							"An action may have a timeout of its own.",
-							&webhook_timeout, 30000, 1, 60 * 60 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.connect_timeout",
-							"Sets the time that connecting to a receiver may take.",
-							NULL,
-							&webhook_connect_timeout, 10000, 1, 60 * 60 * 1000,
-							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.max_in_flight",
-							"Sets how many requests a worker may have under way.",
-							NULL,
-							&webhook_max_in_flight, 200, 1, 10000,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.max_in_flight_per_action",
-							"Sets how many requests of one action may be under way.",
-							"An action may have a limit of its own.",
-							&webhook_max_in_flight_per_action, 50, 1, 10000,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.max_actions_per_workflow",
-							"Sets how many webhook actions a workflow may have.",
-							NULL,
-							&webhook_max_actions_per_workflow, 3, 1, 100,
-							PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.log_response_size",
-							"Sets how much of a receiver's answer is kept in webhook.webhook_attempt.",
-							NULL,
-							&webhook_log_response_size, 4096, 0, 1024 * 1024,
-							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
-	DefineCustomIntVariable("webhook.max_payload_size",
-							"Sets how large the body of a request may be.",
-							"A delivery with a larger one fails without being sent.",
-							&webhook_max_payload_size, 1024 * 1024, 1, 256 * 1024 * 1024,
-							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable(name, text, more, variable, value, min, max,
+							PGC_SIGHUP, flags, NULL, NULL, NULL);
+}
+
+static void
+define_string(const char *name, const char *text, const char *more,
+			  char **variable, const char *value, int flags,
+			  GucStringCheckHook check, GucStringAssignHook assign)
+{
+	DefineCustomStringVariable(name, text, more, variable, value,
+							   PGC_SIGHUP, flags, check, assign, NULL);
+}
+
+static void
+define_deliveries(void)
+{
+	define_bool("webhook.enabled",
+				"Sends webhooks.",
+				"When off, events are still queued, and go out once it is on.",
+				&webhook_enabled, true);
+	define_string("webhook.databases",
+				  "Lists the databases whose webhooks are sent.",
+				  "\"*\" stands for all databases that have the extension.",
+				  &webhook_databases, "*", GUC_LIST_INPUT, check_databases, NULL);
+	define_int("webhook.workers_per_database",
+			   "Sets the number of processes that send webhooks of one database.",
+			   "They count towards max_worker_processes.",
+			   &webhook_workers_per_database, 1, 1, 32, 0);
+	define_int("webhook.max_in_flight",
+			   "Sets the maximum number of requests that one worker has under way.",
+			   "Each takes a file descriptor or two.",
+			   &webhook_max_in_flight, 200, 1, 10000, 0);
+	define_int("webhook.max_in_flight_per_action",
+			   "Sets the maximum number of requests under way for one action.",
+			   "An action can set its own; so a slow receiver does not hold up others.",
+			   &webhook_max_in_flight_per_action, 50, 1, 10000, 0);
+	define_string("webhook.retry_schedule",
+				  "Sets how long after each failed attempt the next one is made.",
+				  "A list of durations; empty means no retries. An action can set its own.",
+				  &webhook_retry_schedule, "1h, 2h, 4h", GUC_LIST_INPUT,
+				  check_retry_schedule, assign_retry_schedule);
+	define_int("webhook.max_actions_per_workflow",
+			   "Sets the maximum number of actions of a workflow.", NULL,
+			   &webhook_max_actions_per_workflow, 3, 1, 100, 0);
+	define_int("webhook.max_payload_size",
+			   "Sets the maximum size of a request's body.",
+			   "A delivery with a larger one fails without being sent.",
+			   &webhook_max_payload_size, 1024 * 1024, 1024, MAX_PAYLOAD,
+			   GUC_UNIT_BYTE);
+	define_string("webhook.log_retention",
+				  "Sets how long finished deliveries stay in the log.",
+				  "A duration such as \"30 days\"; without a unit it is taken as seconds. 0 keeps them all.",
+				  &log_retention_text, "30 days", 0,
+				  check_log_retention, assign_log_retention);
+	define_int("webhook.log_response_size",
+			   "Sets how much of each answer's body is kept in the log.", NULL,
+			   &webhook_log_response_size, 4096, 0, MAX_RESPONSE, GUC_UNIT_BYTE);
 }
 
 static void
 define_network(void)
 {
-	DefineCustomStringVariable("webhook.allowed_networks",
-							   "Lists addresses and CIDR blocks that may be connected to although they are not public.",
-							   "Loopback, private, link-local, multicast and reserved addresses are refused unless they are listed.",
-							   &webhook_allowed_networks, "",
-							   PGC_SIGHUP, GUC_LIST_INPUT,
-							   check_allowed_networks, assign_allowed_networks, NULL);
-	DefineCustomBoolVariable("webhook.allow_http",
-							 "Allows URLs with http, without encryption.",
-							 NULL,
-							 &webhook_allow_http, true,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("webhook.ca_file",
-							   "Sets the file of certification authorities that receivers' certificates are checked against.",
-							   "Empty: the system's.",
-							   &webhook_ca_file, "",
-							   PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("webhook.proxy",
-							   "Sets the URL of a proxy that all requests go through.",
-							   "Empty: none; the server's environment does not count.",
-							   &webhook_proxy, "",
-							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-	DefineCustomStringVariable("webhook.certificate_directory",
-							   "Sets the directory of client certificates that actions may name.",
-							   NULL,
-							   &webhook_certificate_directory, "",
-							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	define_int("webhook.timeout",
+			   "Sets the maximum time for a whole request, from the look-up of the name to the end of the answer.",
+			   "An action can set its own.",
+			   &webhook_timeout, 30000, 1, DAY_MS, GUC_UNIT_MS);
+	define_int("webhook.connect_timeout",
+			   "Sets the maximum time to wait for a connection to a receiver.", NULL,
+			   &webhook_connect_timeout, 10000, 1, DAY_MS, GUC_UNIT_MS);
+	define_string("webhook.allowed_networks",
+				  "Lists the networks that are not public and may be sent to nonetheless.",
+				  "A list of CIDR blocks and addresses. Private, loopback, link-local, multicast and reserved addresses are refused otherwise.",
+				  &webhook_allowed_networks, "", GUC_LIST_INPUT,
+				  check_allowed_networks, assign_allowed_networks);
+	define_bool("webhook.allow_http",
+				"Allows URLs that begin with http://, which are not encrypted.", NULL,
+				&webhook_allow_http, true);
+	define_string("webhook.ca_file",
+				  "Names the file of certificate authorities that receivers' certificates are checked against.",
+				  "Empty means the system's.",
+				  &webhook_ca_file, "", 0, NULL, NULL);
+	define_string("webhook.certificate_directory",
+				  "Names the directory of the client certificates that actions can use.",
+				  "Empty means that there are none.",
+				  &webhook_certificate_directory, "", 0, NULL, NULL);
+	define_string("webhook.proxy",
+				  "Sets the URL of the proxy that requests go through.",
+				  "Empty means none; the server's environment is ignored. Behind a proxy, webhook.allowed_networks does not apply.",
+				  &webhook_proxy, "", GUC_SUPERUSER_ONLY, NULL, NULL);
 }
 
 void
 webhook_settings_init(void)
 {
-	DefineCustomBoolVariable("webhook.enabled",
-							 "Lets the workers send.",
-							 "While it is off, deliveries are queued and wait.",
-							 &webhook_enabled, true,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomStringVariable("webhook.databases",
-							   "Lists the databases that have workers; * for all that have the extension.",
-							   NULL,
-							   &webhook_databases, "*",
-							   PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
-	DefineCustomStringVariable("webhook.retry_schedule",
-							   "Sets the pauses before the second, third and further attempts of a delivery.",
-							   "An action may have a schedule of its own. Empty: no second attempt.",
-							   &webhook_retry_schedule, "1h, 2h, 4h",
-							   PGC_SIGHUP, GUC_LIST_INPUT,
-							   check_retry_schedule, assign_retry_schedule, NULL);
-	DefineCustomStringVariable("webhook.log_retention",
-							   "Sets how long deliveries that have ended stay in the log.",
-							   "0 keeps them for ever.",
-							   &log_retention, "30 days",
-							   PGC_SIGHUP, 0,
-							   check_log_retention, assign_log_retention, NULL);
-	define_limits();
+	define_deliveries();
 	define_network();
 	MarkGUCPrefixReserved("webhook");
 }

@@ -103,9 +103,13 @@ copy_trimmed(const char *start, const char *end)
 	return pnstrdup(start, end - start);
 }
 
-/* One step of a dotted name, as SQL reads identifiers; moves *p behind it. */
+/*
+ * One step of a dotted name, as SQL reads identifiers; moves *p behind it.
+ * Within the braces even a name that SQL would want quoted is unmistakable, so
+ * *exact is set to an unquoted one as it is written.
+ */
 static char *
-parse_step(const char **p, const char *text, const char *what)
+parse_step(const char **p, const char *text, const char *what, char **exact)
 {
 	const char *start = *p;
 	StringInfoData name;
@@ -124,18 +128,14 @@ parse_step(const char **p, const char *text, const char *what)
 				q++;
 		}
 		*p = end;
+		*exact = NULL;
 		return name.data;
 	}
-	while (**p != '\0' && **p != '.' && **p != '"' &&
-		   !isspace((unsigned char) **p))
-	{
-		if (!isalnum((unsigned char) **p) && **p != '_' && **p != '$' &&
-			!IS_HIGHBIT_SET(**p))
-			fail_syntax(what, "wrong placeholder", text);
+	while (**p != '\0' && **p != '.' && **p != '"')
 		(*p)++;
-	}
 	if (*p == start)
 		fail_syntax(what, "wrong placeholder", text);
+	*exact = pnstrdup(start, *p - start);
 	return downcase_identifier(start, *p - start, false, false);
 }
 
@@ -147,7 +147,8 @@ parse_steps(WebhookPlaceholder *placeholder, const char *what)
 	for (;;)
 	{
 		placeholder->steps = lappend(placeholder->steps,
-									 parse_step(&p, placeholder->text, what));
+									 parse_step(&p, placeholder->text, what,
+													&placeholder->exact));
 		if (*p == '\0')
 			return;
 		if (*p != '.')
@@ -301,13 +302,15 @@ check_column(const WebhookPlaceholder *placeholder, Oid module,
 {
 	const char *name = linitial(placeholder->steps);
 
-	if (get_attnum(module, name) > 0)
+	if (get_attnum(module, name) > 0 ||
+		(placeholder->exact != NULL && list_length(placeholder->steps) == 1 &&
+		 get_attnum(module, placeholder->exact) > 0))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
 			 errmsg("%s: column \"%s\" of table \"%s\" does not exist",
 					what, name, get_rel_name(module)),
-			 errhint("Names fold to lower case unless they are quoted: ${\"Close Date\"}.")));
+			 errhint("A name within ${} is a column's, or old. and a column's, or webhook. and id, timestamp, operation, module, record_id or attempt.")));
 }
 
 static void
@@ -374,12 +377,16 @@ set_text(JsonbValue *value, const char *text)
 	value->val.string.len = strlen(text);
 }
 
+/* key, or else exact, if that is not NULL */
 static void
-look_up(Jsonb *jsonb, const char *key, JsonbValue *value)
+look_up(Jsonb *jsonb, const char *key, const char *exact, JsonbValue *value)
 {
 	value->type = jbvNull;
-	if (jsonb != NULL && JB_ROOT_IS_OBJECT(jsonb))
-		(void) getKeyJsonValueFromContainer(&jsonb->root, key, strlen(key), value);
+	if (jsonb == NULL || !JB_ROOT_IS_OBJECT(jsonb))
+		return;
+	if (getKeyJsonValueFromContainer(&jsonb->root, key, strlen(key), value) == NULL &&
+		exact != NULL)
+		(void) getKeyJsonValueFromContainer(&jsonb->root, exact, strlen(exact), value);
 }
 
 /* ISO 8601, in UTC. */
@@ -424,17 +431,19 @@ fill_placeholder(const WebhookPlaceholder *placeholder,
 	switch (placeholder->kind)
 	{
 		case WEBHOOK_PLACEHOLDER_COLUMN:
-			look_up(event->record, linitial(placeholder->steps), value);
+			look_up(event->record, linitial(placeholder->steps),
+					placeholder->exact, value);
 			break;
 		case WEBHOOK_PLACEHOLDER_OLD_COLUMN:
-			look_up(event->old_record, linitial(placeholder->steps), value);
+			look_up(event->old_record, linitial(placeholder->steps),
+					placeholder->exact, value);
 			break;
 		case WEBHOOK_PLACEHOLDER_DELIVERY:
 			fill_delivery(linitial(placeholder->steps), event, value);
 			break;
 		case WEBHOOK_PLACEHOLDER_PATH:
 		case WEBHOOK_PLACEHOLDER_EXPRESSION:
-			look_up(event->computed, placeholder->text, value);
+			look_up(event->computed, placeholder->text, NULL, value);
 			break;
 	}
 }

@@ -44,6 +44,8 @@ typedef struct WebhookPlaceholder
 								 * in "computed" */
 	List	   *steps;			/* of char *: the column's name; the steps of a
 								 * path; the name after "webhook." */
+	char	   *exact;			/* the last step as written, without folding;
+								 * NULL: it was quoted */
 	char	   *expression;		/* SQL text of ${= ...} */
 } WebhookPlaceholder;
 

@@ -14,6 +14,39 @@
 
 #include "sender.h"
 
+/* What differs between the versions of libcurl. */
+#if LIBCURL_VERSION_NUM < 0x074c00
+#error "webhook needs libcurl 7.76 or later"
+#endif
+
+/* 7.85 names protocols by strings. */
+#if LIBCURL_VERSION_NUM >= 0x075500
+#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS_STR
+#define PROTOCOLS_ANY "http,https"
+#define PROTOCOLS_HTTPS "https"
+#else
+#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS
+#define PROTOCOLS_ANY ((long) (CURLPROTO_HTTP | CURLPROTO_HTTPS))
+#define PROTOCOLS_HTTPS ((long) CURLPROTO_HTTPS)
+#endif
+
+/* 7.87 can leave a resolver's thread alone that outlives its request. */
+#if LIBCURL_VERSION_NUM >= 0x075700
+#define HAVE_QUICK_EXIT
+#endif
+
+/* 7.80 can end connections by their age, so that moved names are noticed. */
+#if LIBCURL_VERSION_NUM >= 0x075000
+#define HAVE_MAXLIFETIME
+#endif
+
+/* 8.20 has threads that outlive their requests, and joins them at the end. */
+#if LIBCURL_VERSION_NUM >= 0x081400
+#define HAVE_MULTI_QUICK_EXIT
+#endif
+
+#define WEBHOOK_MAX_HEAD (64 * 1024)	/* bytes of an answer's headers */
+
 /* An easy handle and what its callbacks note down. */
 typedef struct WebhookTransfer
 {
@@ -24,6 +57,7 @@ typedef struct WebhookTransfer
 	struct curl_slist *headers;
 	uint32		generation;		/* of the settings it was made under */
 	bool		has_proxy;
+	bool		is_second_try;
 
 	char	   *body;			/* malloc'd; grows */
 	size_t		body_size;
@@ -47,8 +81,12 @@ typedef struct WebhookTransfer
 /* A handle made ready for the request; NULL: no memory. */
 extern WebhookTransfer *webhook_transfer_take(WebhookSend *send);
 
-/* Fill in the request's answer, but for its duration. */
-extern void webhook_transfer_judge(WebhookTransfer *transfer, CURLcode result);
+/*
+ * Does curl's result call for another try at once?  Then the handle is ready
+ * for it.  "elapsed" is in milliseconds.
+ */
+extern bool webhook_transfer_try_again(WebhookTransfer *transfer,
+									   CURLcode result, int64 elapsed);
 
 extern void webhook_transfer_release(WebhookTransfer *transfer);
 

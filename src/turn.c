@@ -325,7 +325,14 @@ look_around(TimestampTz now)
 	dlist_iter	iter;
 
 	if (webhook_shared_take_hints(hints, &n))
+	{
+		/*
+		 * The configuration may have changed.  Its invalidation message is
+		 * sent later in the commit than the wake-up, so don't wait for it.
+		 */
+		webhook_lane_forget_actions();
 		is_survey_wanted = true;
+	}
 	if (is_survey_wanted && !webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);

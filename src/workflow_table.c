@@ -169,6 +169,11 @@ webhook_workflow_delete(int32 workflow_id)
 				" WHERE workflow_id = $1 AND retry_at IS NOT NULL"
 				" AND status <> 'Dispatched'", workflow_id);
 	webhook_workflow_clear_seen(workflow_id);
+	execute_for("DELETE FROM webhook.action_secret s USING webhook.action a"
+				" WHERE a.action_id = s.action_id AND a.workflow_id = $1",
+				workflow_id);
+	execute_for("DELETE FROM webhook.action WHERE workflow_id = $1",
+				workflow_id);
 	execute_for("DELETE FROM webhook.workflow WHERE workflow_id = $1",
 				workflow_id);
 }

@@ -68,7 +68,7 @@ FROM generate_series(0, 39) i;
 
 INSERT INTO contact (organization_id, first_name, last_name, email, newsletter)
 SELECT 1 + i % 40, first, last,
-	lower(first || '.' || translate(last, 'öüåøé', 'ouaoe')) || '@example.com', i % 3 = 0
+	lower(translate(first || '.' || last, 'öüåøéè ', 'ouaoee')) || '@example.com', i % 3 = 0
 FROM generate_series(0, 119) i,
 	LATERAL (SELECT
 		pg_temp.pick(i, 'Anna', 'James', 'Jörg', 'Marie', 'Sofie', 'Piet', 'Claire', 'Lars', 'Ines', 'Tom', 'Eva') AS first,
@@ -79,7 +79,8 @@ SELECT 1 + i % 40, 1 + i % 120,
 	o.name || ': ' || pg_temp.pick(i / 4, 'scanners', 'fleet tracking', 'service contract', 'licences 2026', 'pilot project'),
 	pg_temp.pick(i, 'Qualification', 'Proposal', 'Negotiation', 'Negotiation'),
 	0, date '2026-01-15' + i, pg_temp.pick(i, 'j.brandt', 'k.okafor', 'm.rossi')
-FROM generate_series(0, 99) i JOIN organization o ON o.organization_id = 1 + i % 40;
+FROM generate_series(0, 99) i JOIN organization o ON o.organization_id = 1 + i % 40
+ORDER BY i;
 
 INSERT INTO deal_item
 SELECT d.deal_id, l, pg_temp.pick(d.deal_id + l, 'SC-210', 'GPS-7', 'SV-12M', 'LIC-50', 'TRN-1'),

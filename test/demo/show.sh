@@ -28,6 +28,7 @@ title "A receiver that prints what it gets; it wants a password at /invoices, an
 python3 test/lib/receiver.py --no-stdin --port-file "$work/out/port" --log "$work/out/received" --show \
 	--route '/warehouse=/status/503?body=closed+for+inventory' \
 	--route '/invoices=/basic?user=crm&password=correct+horse+battery+staple' &
+receiver=$!
 for i in $(seq 100); do
 	[ ! -s "$work/out/port" ] || break
 	sleep 0.05
@@ -68,4 +69,8 @@ sql -c '\d deal' | sed -n '/^Triggers/,$p'
 sql -At -F ' ' -c "SELECT count(*), count(*) FILTER (WHERE status = 'Success'), count(*) FILTER (WHERE retry_at IS NOT NULL)
 	FROM webhook.webhook_log" >"$work/out/counts"
 read -r all success waiting <"$work/out/counts"
-echo "$all webhooks sent, $success delivered, $waiting to be tried again in an hour.${keep:+ The cluster is left running.}${keep:- To look further: make demo KEEP=1}"
+[ -z "$keep" ] || kill -USR1 "$receiver"
+echo
+further="To look further: make demo KEEP=1"
+[ -z "$keep" ] || further="The cluster is left running."
+echo "$all webhooks sent, $success delivered, $waiting to be tried again in an hour. $further"

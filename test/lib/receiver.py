@@ -23,6 +23,7 @@ answers.  How it answers is chosen by the first step of the path:
     /basic?user=user&password=secret         401 unless the credentials are right
 
 It ends when its standard input does, so that it never outlives its test.
+SIGUSR1 makes it print nothing more.
 """
 
 import argparse
@@ -32,6 +33,7 @@ import email.utils
 import http
 import json
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -353,6 +355,14 @@ async def serve(args):
             context.load_verify_locations(args.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     receiver = Receiver(args)
+
+    def be_quiet():
+        args.show = False
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for fd in (1, 2):
+            os.dup2(quiet, fd)
+
+    loop.add_signal_handler(signal.SIGUSR1, be_quiet)
     server = await loop.create_server(
         lambda: Connection(receiver), args.host, args.port, ssl=context, backlog=1024, reuse_address=True
     )

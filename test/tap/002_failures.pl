@@ -16,6 +16,11 @@ webhook.connect_timeout = '1s'
 });
 my $receiver = start_receiver();
 my $closed = closed_port();
+my $pem = "$PostgreSQL::Test::Utils::tmp_check/receiver";
+PostgreSQL::Test::Utils::run_log([ 'openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2',
+	'-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', "$pem.key", '-out', "$pem.crt" ])
+  or die 'no certificate';
+my $secure = start_receiver(tls => [ "$pem.crt", "$pem.key" ]);
 
 $node->safe_psql('postgres', q{
 	CREATE TABLE event (id int PRIMARY KEY, kind text);
@@ -75,10 +80,10 @@ is_deeply([ keys %ids ], [ $over->{webhook_id} ], 'each attempt bore the same we
 # Every other way to fail.
 my @ways = (
 	[ 'refuses the connection', "http://127.0.0.1:$closed/", undef, qr/connect|refused/i ],
-	[ 'hangs past the timeout', $receiver->url('/hang'), undef, qr/time|timed/i ],
-	[ 'drips past the timeout', $receiver->url('/drip'), undef, qr/time|timed/i ],
-	[ 'resets in mid-answer', $receiver->url('/reset'), undef, qr/reset/i ],
-	[ 'closes in mid-answer', $receiver->url('/cut'), undef, qr/clos|whole|incomplete|short/i ],
+	[ 'hangs past the timeout', $receiver->url('/hang'), undef, qr/no answer within 1.5 s/ ],
+	[ 'drips past the timeout', $receiver->url('/drip'), undef, qr/did not finish its answer within 1.5 s/ ],
+	[ 'resets in mid-answer', $receiver->url('/reset'), undef, qr/in the middle of its answer/ ],
+	[ 'closes in mid-answer', $receiver->url('/cut'), undef, qr/in the middle of its answer/ ],
 	[ 'closes without an answer', $receiver->url('/close'), undef, qr/answer|empty|clos/i ],
 	[ 'speaks no HTTP', $receiver->url('/garbage'), undef, qr/HTTP/ ],
 	[ 'redirects', $receiver->url('/redirect?to=http://127.0.0.1:1/secret'), 301, qr/301|redirect/i ],
@@ -88,7 +93,8 @@ my @ways = (
 	[ 'has an error', $receiver->url('/status/500'), 500, qr/500/ ],
 	[ 'has a status of its own', $receiver->url('/status/599'), 599, qr/599/ ],
 	[ 'has no such host', 'http://no-such-host.invalid/', undef, qr/host|resolve|name/i ],
-	[ 'speaks no TLS', "https://127.0.0.1:$receiver->{port}/", undef, qr/TLS|SSL/i ]);
+	[ 'does not answer to TLS', "https://127.0.0.1:$receiver->{port}/", undef, qr/connect within 1 s/ ],
+	[ 'has a certificate that nobody knows', $secure->url('/ok'), undef, qr/certificate/ ]);
 for my $way (@ways)
 {
 	my ($what, $url, $http_status, $error) = @$way;
@@ -132,6 +138,13 @@ for my $wait (@waits)
 	cmp_ok(abs($log->{retry_in} - $wait->[1]), '<', 10, "Retry-After $wait->[2]");
 }
 
+# TLS with a certificate that is known
+is(scalar $secure->requests, 0, 'nothing is sent to whom nobody knows');
+$node->append_conf('postgresql.conf', "webhook.ca_file = '$pem.crt'");
+$node->reload;
+wait_for_sql($node, 'SHOW webhook.ca_file', "$pem.crt");
+is(attempt_at($secure->url('/ok'))->{status}, 'Success', 'once webhook.ca_file names its certificate it is trusted');
+
 # 410 is for good, and disables the action.
 my $gone = attempt_at($receiver->url('/gone'));
 is($gone->{status}, 'Failed', '410: Failed');
@@ -152,5 +165,6 @@ ok(wait_for_sql($node, "SELECT status = 'Failed' AND attempts = 2 AND retry_at I
 	'ends after its last step');
 
 $receiver->stop;
+$secure->stop;
 $node->stop;
 done_testing();

@@ -18,10 +18,13 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_workflow('events', 'event', 'create');
 	SELECT webhook.create_action('events', 'send', '$url', parameters => '{"id": "\${id}"}')});
 
-# What was sent, by the id in the body.
+# What was sent, by the id in the body.  The result of a delivery may be lost in
+# a crash, and the delivery be sent again: under the same webhook-id.
 sub sent
 {
-	return join ' ', sort { $a <=> $b } map { $_->{body} =~ /([0-9]+)/ } $receiver->requests('/event');
+	my %sent = map { $_->{webhook_id} => $_->{body} =~ /([0-9]+)/ } $receiver->requests('/event');
+
+	return join ' ', sort { $a <=> $b } values %sent;
 }
 
 $node->safe_psql('postgres', q{
@@ -66,8 +69,7 @@ $node->stop('immediate');
 $writer->kill_kill;
 $node->start;
 $node->safe_psql('postgres', 'INSERT INTO event VALUES (21)');
-ok($receiver->wait_for(6), 'after a crash deliveries go on');
-ok(wait_for_delivery($node), 'delivered');
+ok(wait_for_delivery($node), 'after a crash deliveries go on');
 is(sent(), '2 4 6 10 12 21', 'what a crash rolled back is not sent');
 
 # A crash right after it: the worker is off, so nothing can have been sent.
@@ -78,8 +80,7 @@ $node->safe_psql('postgres', 'INSERT INTO event SELECT generate_series(30, 39)')
 $node->stop('immediate');
 $node->append_conf('postgresql.conf', 'webhook.enabled = on');
 $node->start;
-ok($receiver->wait_for(16), 'what was committed before a crash is sent');
-ok(wait_for_delivery($node), 'delivered');
+ok(wait_for_delivery($node), 'what was committed before a crash is sent');
 is(sent(), '2 4 6 10 12 21 ' . join(' ', 30 .. 39), 'each once');
 
 $receiver->stop;

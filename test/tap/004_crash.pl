@@ -79,11 +79,11 @@ $node->safe_psql('postgres', q{SELECT webhook.alter_action(1, url => '} . $recei
 $node->safe_psql('postgres', 'INSERT INTO event VALUES (4000)');
 ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '4000'}, 'Dispatched'),
 	'a receiver hangs');
+$node->safe_psql('postgres', qq{SELECT webhook.alter_action(1, url => '$url')});
 my $begun = Time::HiRes::time;
 $node->stop('fast');
 cmp_ok(Time::HiRes::time - $begun, '<', 3, 'a fast shutdown waits for no receiver');
 $node->start;
-$node->safe_psql('postgres', qq{SELECT webhook.alter_action(1, url => '$url')});
 ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '4000'}, 'Success'),
 	'what hung is sent again after the start');
 

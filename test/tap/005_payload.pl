@@ -132,7 +132,7 @@ $node->safe_psql('postgres', q{
 		PARTITION BY RANGE ("Close Date");
 	CREATE TABLE "Odd schema".y2026 PARTITION OF "Odd schema"."Deal Item" FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 	SELECT webhook.create_workflow('odd', '"Odd schema"."Deal Item"', 'create', '"Deal No" > 1');
-	SELECT webhook.create_action('odd', 'send', '} . $receiver->url('/items/${Deal No}/${Close Date}') . q{', 'PUT', 'XML',
+	SELECT webhook.create_action('odd', 'send', '} . $receiver->url('/items/${"Deal No"}/${"Close Date"}') . q{', 'PUT', 'XML',
 		headers => '{"X-Event": "${webhook.operation} of ${webhook.record_id}", "Accept": "text/xml"}');
 	INSERT INTO "Odd schema"."Deal Item" VALUES (1, '2026-05-05', 'x'), (2, '2026-05-05', 'x')});
 ok(wait_for_delivery($node), 'delivered');
