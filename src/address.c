@@ -211,6 +211,11 @@ parse_network(const char *item, int len, Network *network, const char **problem)
 	int			size;
 
 	*problem = message;
+	if (len == 0)
+	{
+		*problem = "The list has an empty element.";
+		return;
+	}
 	snprintf(message, sizeof(message),
 			 "\"%.*s\" is not an IP address or CIDR block.",
 			 pg_mbcliplen(item, len, MAX_ITEM), item);

@@ -435,8 +435,8 @@ webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 	if (t->status >= 200 || result == CURLE_OK)
 		send->http_status = t->status;
 	keep_body(t);
-	if (t->is_enough)
-		result = CURLE_OK;		/* stopped by on_body */
+	if (result != CURLE_OK && webhook_transfer_is_whole(t))
+		result = CURLE_OK;
 
 	/* A connection that ends within the headers is no error for curl. */
 	if (result != CURLE_OK || !t->is_head_whole || t->status == 0)

@@ -233,6 +233,7 @@ webhook_request_check_url(const char *url, Oid module)
 	WebhookTemplate *tmpl = webhook_template_parse(url, "URL");
 	WebhookEvent event = {0};
 	StringInfoData sample;
+	char	   *authority;
 	char	   *problem;
 
 	webhook_template_check(tmpl, module, "URL");
@@ -253,8 +254,13 @@ webhook_request_check_url(const char *url, Oid module)
 	initStringInfo(&sample);
 	event.operation = event.webhook_id = event.module = "x";
 	webhook_template_fill(tmpl, &event, append_stand_in, &sample);
-	problem = strchr(sample.data, ' ') != NULL ? "URL contains a space" :
-		webhook_sender_check_url(webhook_utf8(sample.data, sample.len));
+	authority = strstr(sample.data, "://");
+	if (strchr(sample.data, ' ') != NULL)
+		problem = "URL contains a space";
+	else if (authority != NULL && strcspn(authority + 3, "/?#\\") == 0)
+		problem = "URL has no host";	/* libcurl would skip the slashes */
+	else
+		problem = webhook_sender_check_url(webhook_utf8(sample.data, sample.len));
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -358,6 +358,18 @@ webhook_transfer_take(WebhookSend *send)
 	return t;
 }
 
+bool
+webhook_transfer_is_whole(WebhookTransfer *t)
+{
+	curl_off_t	length = -1;
+
+	if (t->is_enough)
+		return true;
+	(void) curl_easy_getinfo(t->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	return t->is_head_whole && t->status >= 200 && length >= 0 &&
+		(uint64) length == t->received;
+}
+
 /*
  * A receiver that answers before it has read the request, as a proxy does to
  * refuse one, ends the HTTP/2 stream early; libcurl 7.88 then loses the
@@ -368,8 +380,9 @@ webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 {
 	bool		ok = true;
 
-	if (result != CURLE_HTTP2_STREAM || t->is_second_try || t->status != 0 ||
-		t->curl_error[0] != '\0' || elapsed >= t->send->timeout)
+	if (result != CURLE_HTTP2_STREAM || t->curl_error[0] != '\0' ||
+		t->is_second_try || webhook_transfer_is_whole(t) ||
+		elapsed >= t->send->timeout)
 		return false;
 
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);

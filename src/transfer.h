@@ -82,6 +82,12 @@ typedef struct WebhookTransfer
 extern WebhookTransfer *webhook_transfer_take(WebhookSend *send);
 
 /*
+ * Did all arrive that was announced, or wanted?  Then it does not matter what
+ * curl says became of the connection.
+ */
+extern bool webhook_transfer_is_whole(WebhookTransfer *transfer);
+
+/*
  * Does curl's result call for another try at once?  Then the handle is ready
  * for it.  "elapsed" is in milliseconds.
  */

@@ -135,16 +135,16 @@ sub worker_pid
 {
 	my ($node, $not, $database) = @_;
 	my $deadline = time + $patience;
-	my $pid;
 
 	$database ||= 'postgres';
 	$not ||= 0;
 	while (time < $deadline)
 	{
-		$pid = $node->safe_psql('postgres', qq{
+		# A worker that was killed takes all sessions with it for a moment.
+		my ($status, $pid) = $node->psql('postgres', qq{
 			SELECT min(pid) FROM pg_stat_activity
 			WHERE backend_type = 'webhook worker' AND datname = '$database' AND pid <> $not});
-		return $pid if $pid ne '';
+		return $pid if $status == 0 && $pid ne '';
 		sleep 0.05;
 	}
 	die "no worker in database $database";

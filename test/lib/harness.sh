@@ -317,6 +317,7 @@ harness_stage()
 	pgxs=$(dirname "$(dirname "$("$PG_CONFIG" --pgxs)")")
 	"$MAKE" -s -C "$top" PG_CONFIG="$PG_CONFIG" DESTDIR="$work/stage" "$@" install >/dev/null ||
 		die "make install failed"
+	mkdir -p "$work/src/expected" "$work/src/test/isolation/expected"
 	cp -a "$top/sql" "$top/expected" "$top/test" "$work/src/"
 	if [ "$(id -u)" = 0 ]; then
 		user=nobody
