@@ -33,6 +33,7 @@
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
+static ResourceOwner sending_owner = NULL;	/* signing needs one */
 static int	total_ready = 0;
 
 void
@@ -45,6 +46,7 @@ webhook_lane_init(void)
 	info.hcxt = TopMemoryContext;
 	lanes = hash_create("webhook lanes", 64, &info,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	sending_owner = ResourceOwnerCreate(NULL, "webhook sender");
 }
 
 WebhookLane *
@@ -349,10 +351,14 @@ send_flight(WebhookFlight *flight, TimestampTz now)
 	WebhookRequest *request = flight->request;
 	WebhookSend *send = &flight->send;
 	MemoryContext old = MemoryContextSwitchTo(flight->context);
+	ResourceOwner old_owner = CurrentResourceOwner;
 	ListCell   *lc;
 	int			n = 0;
 
+	/* No transaction is open, and PostgreSQL's HMAC asks for an owner. */
+	CurrentResourceOwner = sending_owner;
 	webhook_request_stamp(request, action, flight->webhook_id, now);
+	CurrentResourceOwner = old_owner;
 
 	send->context = flight->context;
 	send->owner = flight;

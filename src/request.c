@@ -361,7 +361,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 	ListCell   *lc;
 	ListCell   *lc2;
 
-	request->method = action->method;
+	request->method = strcmp(action->method, "PUT") == 0 ? "PUT" : "POST";
 
 	initStringInfo(&text);
 	webhook_template_fill(action->url_template, event, encode_for_url, &text);
@@ -372,6 +372,8 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 	if (!has_header(request, "Content-Type"))
 		add_header(request, "Content-Type",
 				   webhook_content_type_header(action->payload->content_type), false);
+	if (!has_header(request, "Accept"))
+		add_header(request, "Accept", "*/*", false);
 	if (!has_header(request, "User-Agent"))
 		add_header(request, "User-Agent", USER_AGENT, false);
 

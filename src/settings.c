@@ -12,14 +12,12 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
 #include <math.h>
 
 #include "compat.h"
+#include "datatype/timestamp.h"
 #include "settings.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #define MAX_DELAYS 100

@@ -340,6 +340,12 @@ look_around(TimestampTz now)
 	}
 	if (webhook_catalog_generation() != seen_generation)
 	{
+		List	   *released = webhook_lane_release(false);
+		ListCell   *lc;
+
+		/* What is not yet sent is made anew from the action as it is now. */
+		foreach(lc, released)
+			webhook_turn_add(lfirst(lc));
 		seen_generation = webhook_catalog_generation();
 		webhook_lane_forget_actions();
 	}

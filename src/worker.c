@@ -163,6 +163,8 @@ run_loop(void)
 		next_send = webhook_lane_dispatch(max_in_flight);
 		if (webhook_turn_is_due(GetCurrentTimestamp(), is_told))
 		{
+			/* Let requests leave before the database keeps us. */
+			webhook_sender_progress();
 			is_told = false;
 			webhook_turn_take();
 			next_send = webhook_lane_dispatch(max_in_flight);

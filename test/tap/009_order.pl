@@ -1,0 +1,136 @@
+# Order within a record, limits on requests in flight and on requests a second,
+# signatures.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use Digest::SHA qw(hmac_sha256_base64);
+use MIME::Base64;
+use Test::More;
+use Time::HiRes qw(sleep time);
+use WebhookTest;
+
+my $node = start_cluster('order', conf => "webhook.workers_per_database = 2\nmax_worker_processes = 16");
+my $receiver = start_receiver();
+
+$node->safe_psql('postgres', q{
+	CREATE TABLE deal (id int PRIMARY KEY, v int);
+	SELECT webhook.create_workflow('deals', 'deal')});
+
+sub action
+{
+	my ($path, $options) = @_;
+
+	return $node->safe_psql('postgres', "SELECT webhook.create_action('deals', 'a', '"
+		. $receiver->url($path) . "', parameters => '{\"id\": \"\${id}\", \"v\": \"\${v}\"}', $options)");
+}
+
+# Two workers share the work.
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'webhook worker'})
+	=~ /^[12]$/, 1, 'workers');
+
+# ordered: ten records, each saved twenty times, by a receiver that takes its
+# time; one record's requests come one after the other.
+my $action = action('/slow?ms=20', 'ordered => true');
+$node->safe_psql('postgres', q{
+	INSERT INTO deal SELECT i, 0 FROM generate_series(1, 10) i;
+	DO $$ BEGIN FOR v IN 1..20 LOOP UPDATE deal SET v = v.v FROM (SELECT v) v; COMMIT; END LOOP; END $$});
+ok(wait_for_delivery($node), 'ordered deliveries end');
+my %last;
+my $disorder = 0;
+my $twice = 0;
+my @requests = $receiver->requests;
+for my $request (sort { $a->{time} <=> $b->{time} } @requests)
+{
+	my ($id, $v) = $request->{body} =~ /"id": (\d+), "v": (\d+)/;
+
+	$disorder++ if defined $last{$id} && $v != $last{$id}{v} + 1;
+	$twice++ if defined $last{$id} && $request->{time} < $last{$id}{time} + 0.019;
+	$last{$id} = { v => $v, time => $request->{time} };
+}
+is(scalar @requests, 210, 'each once');
+is($disorder, 0, 'a record\'s deliveries arrive in commit order');
+is($twice, 0, 'each after the one before has ended');
+
+# A failed one holds up its record only.
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/held/${id}') . "')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 100 WHERE id > 2');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/status/503?${id}') . "')")
+  if wait_for_delivery($node);
+$node->safe_psql('postgres', 'UPDATE deal SET v = 101 WHERE id = 1');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Failed'}, '1'), 'one fails');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/ok') . "')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 102 WHERE id <= 2');
+ok(wait_for_sql($node, q{SELECT string_agg(status::text, ' ' ORDER BY log_id) FROM webhook.webhook_log
+	WHERE record_id IN ('1', '2') AND (record->>'v')::int > 100}, 'Failed Queued Success'),
+	'it holds up its own record, and no other');
+turn_clock($node);
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status <> 'Success'}, '0'),
+	'and then they go');
+is(join(' ', map { $_->{body} =~ /"v": (\d+)/ } grep { $_->{body} =~ /"id": 1,/ } ($receiver->requests('/ok'))),
+	'101 102', 'in order');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
+# max_in_flight: never more than so many at the same time, over both workers.
+$action = action('/slow?ms=50&limit', 'max_in_flight => 3');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 200; UPDATE deal SET v = 201; UPDATE deal SET v = 202');
+ok(wait_for_delivery($node), 'limited deliveries end');
+my @at = sort { $a <=> $b } map { $_->{time} } grep { $_->{body} =~ /"v": 20[0-2]/ } $receiver->requests;
+is(scalar @at, 30, 'all of them');
+my $most = 0;
+for my $i (0 .. $#at)
+{
+	my $n = grep { $_ > $at[$i] - 0.049 && $_ <= $at[$i] } @at;
+
+	$most = $n if $n > $most;
+}
+cmp_ok($most, '<=', 3, 'at most three at the same time');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
+# rate_limit: no second has more.
+$action = action('/rate', 'rate_limit => 20');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 300; UPDATE deal SET v = 301; UPDATE deal SET v = 302; UPDATE deal SET v = 303');
+ok(wait_for_delivery($node), 'paced deliveries end');
+@at = sort { $a <=> $b } map { $_->{time} } $receiver->requests('/rate');
+is(scalar @at, 40, 'all of them');
+$most = 0;
+for my $i (0 .. $#at)
+{
+	my $n = grep { $_ > $at[$i] - 0.99 && $_ <= $at[$i] } @at;
+
+	$most = $n if $n > $most;
+}
+cmp_ok($most, '<=', 21, 'no more than twenty a second');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
+# Signatures, checked by another implementation of HMAC, and two of them while
+# a secret is rotated.
+$action = action('/signed', q{signing_secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'});
+sub signature
+{
+	my ($request, $secret) = @_;
+	my $content = join('.', map({ $receiver->header($request, $_) } qw(webhook-id webhook-timestamp)), $request->{bytes});
+	my $mac = hmac_sha256_base64($content, decode_base64($secret));
+
+	return "v1,$mac" . '=' x (-length($mac) % 4);
+}
+$node->safe_psql('postgres', 'UPDATE deal SET v = 400 WHERE id = 1');
+ok(wait_for_delivery($node), 'signed');
+my ($request) = $receiver->requests('/signed');
+is($receiver->header($request, 'webhook-signature'), signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
+	'signature');
+cmp_ok(abs($receiver->header($request, 'webhook-timestamp') - $request->{time}), '<', 5, 'timestamp in seconds');
+$node->safe_psql('postgres', "SELECT webhook.rotate_secret($action, 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 401 WHERE id = 1');
+ok(wait_for_delivery($node), 'signed twice');
+$request = ($receiver->requests('/signed'))[-1];
+is($receiver->header($request, 'webhook-signature'),
+	signature($request, 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYX') . ' ' . signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
+	'with the new secret and the one before');
+
+$receiver->stop;
+$node->stop;
+done_testing();
