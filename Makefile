@@ -6,12 +6,41 @@
 EXTENSION = webhook
 MODULE_big = webhook
 OBJS = \
-	src/webhook.o src/settings.o src/shared.o src/catalog.o \
-	src/module.o src/criteria.o src/triggers.o src/workflow.o src/workflow_table.o src/action.o src/action_table.o src/ddl.o \
-	src/enqueue.o src/record.o src/move.o src/delivery.o src/lookup.o \
-	src/template.o src/payload.o src/payload_json.o src/payload_xml.o src/payload_form.o \
-	src/signature.o src/request.o src/address.o src/sender.o src/transfer.o src/answer.o \
-	src/text.o src/queue.o src/lane.o src/turn.o src/worker.o src/launcher.o src/hooks.o
+	src/webhook.o \
+	src/settings.o \
+	src/shared.o \
+	src/catalog.o \
+	src/module.o \
+	src/criteria.o \
+	src/triggers.o \
+	src/workflow.o \
+	src/workflow_table.o \
+	src/action.o \
+	src/action_table.o \
+	src/ddl.o \
+	src/enqueue.o \
+	src/record.o \
+	src/move.o \
+	src/delivery.o \
+	src/lookup.o \
+	src/template.o \
+	src/payload.o \
+	src/payload_json.o \
+	src/payload_xml.o \
+	src/payload_form.o \
+	src/signature.o \
+	src/request.o \
+	src/address.o \
+	src/sender.o \
+	src/transfer.o \
+	src/answer.o \
+	src/text.o \
+	src/queue.o \
+	src/lane.o \
+	src/turn.o \
+	src/worker.o \
+	src/launcher.o \
+	src/hooks.o
 DATA = src/webhook--1.0.sql
 PGFILEDESC = "webhook - transactional webhooks"
 
