@@ -19,6 +19,8 @@ OBJS = \
 	src/action_table.o \
 	src/ddl.o \
 	src/enqueue.o \
+	src/event.o \
+	src/seen.o \
 	src/record.o \
 	src/move.o \
 	src/delivery.o \
@@ -37,6 +39,7 @@ OBJS = \
 	src/text.o \
 	src/queue.o \
 	src/lane.o \
+	src/settle.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \

@@ -284,9 +284,8 @@ fill_result(WebhookFlight *flight, WebhookVerdict verdict, char *error)
 	result->error = error;
 }
 
-void
-webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery,
-				 List **finished)
+WebhookFlight *
+webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context;
@@ -320,12 +319,12 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery,
 	if (problem != NULL)
 	{
 		fill_result(flight, WEBHOOK_UNSENDABLE, problem);
-		*finished = lappend(*finished, flight);
-		return;
+		return flight;
 	}
 	dlist_push_tail(&lane->ready, &flight->node);
 	lane->n_ready++;
 	total_ready++;
+	return NULL;
 }
 
 /* ---------------------------------------------------------------------

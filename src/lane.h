@@ -87,13 +87,12 @@ extern int	webhook_lane_appetite(WebhookLane *lane, int budget);
 extern void webhook_lane_adapt(WebhookLane *lane, int64 elapsed_us);
 
 /*
- * Make a claimed delivery ready to be sent, or, if no request can be made of
- * it, append its result to the finished ones.  Raises no error but for lack
- * of memory.
+ * Make a claimed delivery ready to be sent; if no request can be made of it,
+ * returns it as a flight that has ended, else NULL.  Raises no error but for
+ * lack of memory.
  */
-extern void webhook_lane_add(WebhookLane *lane,
-							 const WebhookDelivery *delivery,
-							 List **finished);
+extern WebhookFlight *webhook_lane_add(WebhookLane *lane,
+									   const WebhookDelivery *delivery);
 
 /* Send what may be sent; returns the moment at which more may (0: none). */
 extern TimestampTz webhook_lane_dispatch(int max_in_flight);

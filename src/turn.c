@@ -22,20 +22,16 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "settings.h"
+#include "settle.h"
 #include "shared.h"
 #include "storage/ipc.h"
-#include "text.h"
 #include "turn.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define SETTLE_SIZE 128			/* results that are worth a turn */
-#define MAX_SETTLE 500			/* results a statement */
-#define SETTLE_DELAY_US 3000	/* a result waits no longer for others */
-#define LOCKED_DELAY_US 200000	/* ... unless its row is locked by somebody */
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
+#define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
 #define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
 #define PURGE_SIZE 1000
@@ -46,12 +42,8 @@
 static int	my_number;
 static MemoryContext turn_context;
 
-static List *finished = NIL;	/* of WebhookFlight *: to be settled */
-static TimestampTz settle_at;	/* they wait for others no longer */
 static bool is_survey_wanted = true;
 static bool is_recovered = false;
-static bool is_careful = false; /* settle one by one: a group has failed */
-static int64 unsettled_pause = LOCKED_DELAY_US;
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
@@ -61,7 +53,6 @@ static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
 static int64 purged_behind = 0;
-static int64 attempts_made = 0;
 static uint64 seen_generation = 0;
 
 /* ---------------------------------------------------------------------
@@ -85,197 +76,6 @@ webhook_turn_commit(void)
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-/* ---------------------------------------------------------------------
- * Settling
- * ---------------------------------------------------------------------
- */
-
-/* What was sent and answered, as text of this database. */
-static void
-fill_bodies(WebhookFlight *flight)
-{
-	WebhookResult *result = &flight->result;
-
-	if (flight->request != NULL)
-		result->request_body = GetDatabaseEncoding() == PG_UTF8 ?
-			flight->request->body :
-			webhook_text_from_bytes(flight->request->body,
-									flight->request->body_len);
-	if (flight->send.response != NULL)
-		result->response_body =
-			webhook_text_from_bytes(flight->send.response,
-									flight->send.response_len);
-}
-
-/* What a settled result means for its lane. */
-static void
-note_settled(const WebhookFlight *flight)
-{
-	WebhookLane *lane = flight->lane;
-	TimestampTz retry_at = flight->result.retry_at;
-
-	if (retry_at != 0)
-	{
-		lane->has_future = true;
-		if (lane->next_due == 0 || retry_at < lane->next_due)
-			lane->next_due = retry_at;
-	}
-	if (flight->result.verdict == WEBHOOK_FAILED &&
-		flight->send.http_status == 410)
-	{
-		webhook_queue_disable_action(lane->action_id);
-		if (lane->action != NULL)
-			lane->action->enabled = false;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("webhook action %d is disabled: its receiver answered 410 Gone",
-						lane->action_id),
-				 errhint("Correct its URL with webhook.alter_action, and call webhook.enable_action.")));
-	}
-}
-
-static void
-note_successors(List *successors, List *flights)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	ListCell   *lc;
-
-	/* All of one settlement are asked for in the first ordered lane. */
-	foreach(lc, flights)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		if (flight->ordered)
-		{
-			ListCell   *lc2;
-
-			foreach(lc2, successors)
-			{
-				int64	   *copy = palloc(sizeof(int64));
-
-				*copy = *(int64 *) lfirst(lc2);
-				flight->lane->successors = lappend(flight->lane->successors, copy);
-			}
-			break;
-		}
-	}
-	MemoryContextSwitchTo(old);
-}
-
-static void
-settle_group(List *flights)
-{
-	List	   *results = NIL;
-	List	   *successors;
-	ListCell   *lc;
-
-	foreach(lc, flights)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		fill_bodies(flight);
-		results = lappend(results, &flight->result);
-	}
-	successors = webhook_queue_settle(results);
-	foreach(lc, flights)
-		note_settled(lfirst(lc));
-	note_successors(successors, flights);
-}
-
-typedef enum SettleOutcome
-{
-	SETTLED,
-	IS_LOCKED,					/* by somebody: wait for a later turn */
-	IS_BROKEN					/* can't be stored */
-} SettleOutcome;
-
-/* Settle one result in a subtransaction of its own. */
-static SettleOutcome
-settle_one(WebhookFlight *flight)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile SettleOutcome outcome = IS_LOCKED;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		if (webhook_queue_try_lock(flight->log_id))
-		{
-			settle_group(list_make1(flight));
-			outcome = SETTLED;
-		}
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		outcome = IS_BROKEN;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return outcome;
-}
-
-/*
- * The same; what can't be stored even so is stored without its bodies, lest
- * it be sent for ever.
- */
-static SettleOutcome
-settle_one_somehow(WebhookFlight *flight)
-{
-	SettleOutcome outcome = settle_one(flight);
-
-	if (outcome == IS_BROKEN)
-	{
-		flight->request = NULL;
-		flight->send.response = NULL;
-		flight->result.request_body = NULL;
-		flight->result.response_body = NULL;
-		outcome = settle_one(flight);
-	}
-	return outcome;
-}
-
-/* Settle what is finished; returns the flights that are settled. */
-static List *
-settle(void)
-{
-	List	   *settled = NIL;
-	ListCell   *lc;
-
-	if (is_careful)
-	{
-		bool		is_stuck = false;
-
-		foreach(lc, finished)
-		{
-			SettleOutcome outcome = settle_one_somehow(lfirst(lc));
-
-			if (outcome == SETTLED)
-				settled = lappend(settled, lfirst(lc));
-			is_stuck |= outcome == IS_BROKEN;
-		}
-		unsettled_pause = is_stuck ?
-			Min(unsettled_pause * 2, MAX_BACKOFF_US) : LOCKED_DELAY_US;
-		return settled;
-	}
-	for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
-	{
-		List	   *group = NIL;
-
-		for (int j = i; j < Min(i + MAX_SETTLE, list_length(finished)); j++)
-			group = lappend(group, list_nth(finished, j));
-		settle_group(group);
-	}
-	return list_copy(finished);
 }
 
 /* ---------------------------------------------------------------------
@@ -345,7 +145,7 @@ look_around(TimestampTz now)
 
 		/* What is not yet sent is made anew from the action as it is now. */
 		foreach(lc, released)
-			webhook_turn_add(lfirst(lc));
+			webhook_settle_add(lfirst(lc));
 		seen_generation = webhook_catalog_generation();
 		webhook_lane_forget_actions();
 	}
@@ -400,8 +200,7 @@ look_around(TimestampTz now)
 static int
 get_budget(void)
 {
-	return MAX_READY - webhook_lane_total_ready() -
-		(is_careful ? list_length(finished) : 0);
+	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
 }
 
 /* One lane's share; pairs of lane and delivery are appended to claimed. */
@@ -524,13 +323,11 @@ render_claimed(List *claimed)
 	foreach(lc, claimed)
 	{
 		WebhookDelivery *delivery = lfirst(lc);
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		WebhookFlight *flight;
 
-		if (finished == NIL)
-			settle_at = GetCurrentTimestamp() + SETTLE_DELAY_US;
-		webhook_lane_add(webhook_lane_find(delivery->action_id), delivery,
-						 &finished);
-		MemoryContextSwitchTo(old);
+		flight = webhook_lane_add(webhook_lane_find(delivery->action_id), delivery);
+		if (flight != NULL)
+			webhook_settle_add(flight);
 	}
 	if (needs_transaction)
 		webhook_turn_commit();
@@ -542,7 +339,6 @@ take_turn(void)
 	TimestampTz now = GetCurrentTimestamp();
 	List	   *settled;
 	List	   *claimed;
-	ListCell   *lc;
 	dlist_iter	iter;
 	MemoryContext old;
 
@@ -553,7 +349,7 @@ take_turn(void)
 	webhook_turn_begin("delivering webhooks");
 	MemoryContextSwitchTo(turn_context);
 	look_around(now);
-	settled = settle();
+	settled = webhook_settle_all();
 	if (settled != NIL)
 		CommandCounterIncrement();
 	claimed = claim(now);
@@ -571,23 +367,7 @@ take_turn(void)
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	old = MemoryContextSwitchTo(TopMemoryContext);
-	foreach(lc, settled)
-	{
-		WebhookFlight *flight = lfirst(lc);
-
-		if (flight->result.verdict <= WEBHOOK_FAILED)
-			attempts_made++;
-		if (is_careful)
-			finished = list_delete_ptr(finished, flight);
-		MemoryContextDelete(flight->context);
-	}
-	if (!is_careful)
-	{
-		list_free(finished);
-		finished = NIL;
-	}
-	is_careful = finished != NIL;
-	settle_at = GetCurrentTimestamp() + unsettled_pause;
+	webhook_settle_forget(settled);
 	MemoryContextSwitchTo(turn_context);
 	is_claim_open = claimed != NIL;
 	render_claimed(claimed);
@@ -632,7 +412,7 @@ webhook_turn_take(void)
 		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
-		is_careful = true;
+		webhook_settle_beware();
 		is_survey_wanted = true;
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(turn_context);
@@ -671,15 +451,12 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 
 	if (now < backoff_until)
 		return false;
-	if (finished != NIL &&
-		(now >= settle_at ||
-		 (!is_careful && (list_length(finished) >= SETTLE_SIZE ||
-						  (!is_busy && webhook_lane_total_ready() == 0)))))
+	if (webhook_settle_is_due(now, !is_busy && webhook_lane_total_ready() == 0))
 		return true;
 	if (now < last_turn_at + TURN_PAUSE_US)
 		return false;
 	return is_told || is_survey_wanted ||
-		((!is_busy || now >= last_turn_at + SETTLE_DELAY_US) && is_hungry()) ||
+		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
 		(next_due_at != 0 && now >= next_due_at) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
 		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
@@ -699,23 +476,6 @@ webhook_turn_init(int number)
 }
 
 void
-webhook_turn_add(WebhookFlight *flight)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	if (finished == NIL)
-		settle_at = GetCurrentTimestamp() + SETTLE_DELAY_US;
-	finished = lappend(finished, flight);
-	MemoryContextSwitchTo(old);
-}
-
-void
-webhook_turn_hurry(void)
-{
-	settle_at = 0;
-}
-
-void
 webhook_turn_survey(void)
 {
 	is_survey_wanted = true;
@@ -729,23 +489,11 @@ webhook_turn_next(void)
 	if (next_due_at != 0)
 		next = Min(next, next_due_at);
 	if (is_hungry())
-		next = Min(next, last_turn_at + SETTLE_DELAY_US);
+		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_log_retention > 0 && my_number == 0)
 		next = Min(next, next_purge_at);
 	next = Max(next, last_turn_at + TURN_PAUSE_US);
-	if (finished != NIL)
-		next = Min(next, settle_at);
+	if (webhook_settle_count() > 0)
+		next = Min(next, webhook_settle_next());
 	return Max(next, backoff_until);
-}
-
-int
-webhook_turn_unsettled(void)
-{
-	return list_length(finished);
-}
-
-int64
-webhook_turn_attempts(void)
-{
-	return attempts_made;
 }

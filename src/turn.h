@@ -9,7 +9,7 @@
 #ifndef WEBHOOK_TURN_H
 #define WEBHOOK_TURN_H
 
-#include "lane.h"
+#include "datatype/timestamp.h"
 
 /* The one pair that every transaction of the worker goes through. */
 extern void webhook_turn_begin(const char *activity);
@@ -17,12 +17,6 @@ extern void webhook_turn_commit(void);
 
 /* number: the worker's among those of its database. */
 extern void webhook_turn_init(int number);
-
-/* A flight that has ended; its result is settled in one of the next turns. */
-extern void webhook_turn_add(WebhookFlight *flight);
-
-/* Settle all that has ended in the next turn. */
-extern void webhook_turn_hurry(void);
 
 /* Look at everything anew in the next turn. */
 extern void webhook_turn_survey(void);
@@ -35,11 +29,5 @@ extern void webhook_turn_take(void);
 
 /* The moment at which, without being told, a turn is due. */
 extern TimestampTz webhook_turn_next(void);
-
-/* Results that are not yet settled. */
-extern int	webhook_turn_unsettled(void);
-
-/* Attempts made since the worker started. */
-extern int64 webhook_turn_attempts(void);
 
 #endif							/* WEBHOOK_TURN_H */

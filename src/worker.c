@@ -23,6 +23,7 @@
 #include "postmaster/interrupt.h"
 #include "sender.h"
 #include "settings.h"
+#include "settle.h"
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -98,9 +99,9 @@ release(bool also_in_flight)
 	ListCell   *lc;
 
 	foreach(lc, released)
-		webhook_turn_add(lfirst(lc));
+		webhook_settle_add(lfirst(lc));
 	list_free(released);
-	webhook_turn_hurry();
+	webhook_settle_hurry();
 }
 
 static void
@@ -131,7 +132,7 @@ shut_down(void)
 {
 	release(true);
 	webhook_enabled = false;	/* claim no more */
-	if (webhook_turn_unsettled() > 0)
+	if (webhook_settle_count() > 0)
 		webhook_turn_take();
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG, (errmsg("webhook worker stopped")));
@@ -159,7 +160,7 @@ run_loop(void)
 
 		webhook_sender_progress();
 		while ((flight = webhook_lane_finish()) != NULL)
-			webhook_turn_add(flight);
+			webhook_settle_add(flight);
 		next_send = webhook_lane_dispatch(max_in_flight);
 		if (webhook_turn_is_due(GetCurrentTimestamp(), is_told))
 		{
@@ -169,7 +170,7 @@ run_loop(void)
 			webhook_turn_take();
 			next_send = webhook_lane_dispatch(max_in_flight);
 		}
-		webhook_shared_set_progress(webhook_sender_in_flight(), webhook_turn_attempts());
+		webhook_shared_set_progress(webhook_sender_in_flight(), webhook_settle_attempts());
 
 		n = WaitEventSetWait(events,
 							 is_told ? Min(plan_wait(next_send), 1) :

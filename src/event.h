@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * event.h
+ *	  An event becomes rows of the log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_EVENT_H
+#define WEBHOOK_EVENT_H
+
+#include "access/htup.h"
+#include "utils/rel.h"
+
+typedef struct WebhookWorkflowAction
+{
+	int32		action_id;
+	bool		ordered;
+} WebhookWorkflowAction;
+
+/* A workflow as it is needed to queue: kept from event to event. */
+typedef struct WebhookWorkflow
+{
+	int32		workflow_id;	/* hash key */
+	bool		is_valid;
+	bool		enabled;
+	bool		first;
+	Oid			module;
+	Oid			owner;
+	int			n_actions;		/* enabled ones */
+	WebhookWorkflowAction *actions;
+	MemoryContext context;
+} WebhookWorkflow;
+
+/*
+ * Find a workflow, as committed or changed by this transaction; one that does
+ * not exist is not enabled.  Allocated in the current memory context.
+ */
+extern WebhookWorkflow *webhook_event_workflow(int32 workflow_id);
+
+/*
+ * Queue a delivery for each enabled action of a workflow.  old_tuple may be
+ * NULL.  False: a workflow of recurrence "first" has met the record before.
+ */
+extern bool webhook_event_queue(const WebhookWorkflow *workflow,
+								const char *operation, Relation rel,
+								HeapTuple tuple, HeapTuple old_tuple);
+
+#endif							/* WEBHOOK_EVENT_H */
