@@ -62,7 +62,7 @@ is_module(Relation rel, Oid module)
  * nothing that the workflow is about.
  */
 static bool
-read_event(TriggerData *trigdata, const WebhookWorkflow *workflow,
+read_event(TriggerData *trigdata, const WebhookEventWorkflow *workflow,
 		   const char **operation, HeapTuple *tuple, HeapTuple *old_tuple)
 {
 	int32		workflow_id = workflow->workflow_id;
@@ -112,7 +112,7 @@ Datum
 enqueue(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	WebhookWorkflow *workflow;
+	WebhookEventWorkflow *workflow;
 	const char *operation;
 	HeapTuple	tuple;
 	HeapTuple	old_tuple;

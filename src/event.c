@@ -82,7 +82,7 @@ create_cache(void)
 	HASHCTL		info = {0};
 
 	info.keysize = sizeof(int32);
-	info.entrysize = sizeof(WebhookWorkflow);
+	info.entrysize = sizeof(WebhookEventWorkflow);
 	workflow_cache = hash_create("webhook workflows", 16, &info,
 								 HASH_ELEM | HASH_BLOBS);
 }
@@ -92,7 +92,7 @@ static void
 reset_workflows(void)
 {
 	HASH_SEQ_STATUS scan;
-	WebhookWorkflow *workflow;
+	WebhookEventWorkflow *workflow;
 
 	hash_seq_init(&scan, workflow_cache);
 	while ((workflow = hash_seq_search(&scan)) != NULL)
@@ -127,7 +127,7 @@ load_status_type(void)
  * than the workflow.
  */
 static void
-load_workflow(WebhookWorkflow *workflow)
+load_workflow(WebhookEventWorkflow *workflow)
 {
 	static SPIPlanPtr plan = NULL;
 	WebhookScope scope;
@@ -161,7 +161,7 @@ load_workflow(WebhookWorkflow *workflow)
 									ALLOCSET_SMALL_SIZES);
 	workflow->n_actions = 0;
 	workflow->enabled = false;
-	workflow->actions = MemoryContextAlloc(context, sizeof(WebhookWorkflowAction) *
+	workflow->actions = MemoryContextAlloc(context, sizeof(WebhookEventAction) *
 										   Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -190,11 +190,11 @@ load_workflow(WebhookWorkflow *workflow)
 	workflow->is_valid = true;
 }
 
-WebhookWorkflow *
+WebhookEventWorkflow *
 webhook_event_workflow(int32 workflow_id)
 {
-	WebhookWorkflow *workflow;
-	WebhookWorkflow *copy;
+	WebhookEventWorkflow *workflow;
+	WebhookEventWorkflow *copy;
 	Size		size;
 	bool		found;
 	uint64		generation = webhook_catalog_generation();
@@ -218,15 +218,15 @@ webhook_event_workflow(int32 workflow_id)
 		load_status_type();
 
 	/* A copy: what code of users' does later may reset the cache. */
-	copy = palloc(sizeof(WebhookWorkflow));
+	copy = palloc(sizeof(WebhookEventWorkflow));
 	*copy = *workflow;
-	size = workflow->n_actions * sizeof(WebhookWorkflowAction);
+	size = workflow->n_actions * sizeof(WebhookEventAction);
 	copy->actions = memcpy(palloc(size), workflow->actions, size);
 	return copy;
 }
 
 static void
-insert_deliveries(const WebhookWorkflow *workflow, const char *operation,
+insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 				  const WebhookRecord *record)
 {
 	Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
@@ -302,7 +302,7 @@ insert_deliveries(const WebhookWorkflow *workflow, const char *operation,
 }
 
 bool
-webhook_event_queue(const WebhookWorkflow *workflow, const char *operation,
+webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 					Relation rel, HeapTuple tuple, HeapTuple old_tuple)
 {
 	WebhookRecord record;

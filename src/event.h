@@ -11,14 +11,14 @@
 #include "access/htup.h"
 #include "utils/rel.h"
 
-typedef struct WebhookWorkflowAction
+typedef struct WebhookEventAction
 {
 	int32		action_id;
 	bool		ordered;
-} WebhookWorkflowAction;
+} WebhookEventAction;
 
 /* A workflow as it is needed to queue: kept from event to event. */
-typedef struct WebhookWorkflow
+typedef struct WebhookEventWorkflow
 {
 	int32		workflow_id;	/* hash key */
 	bool		is_valid;
@@ -27,21 +27,21 @@ typedef struct WebhookWorkflow
 	Oid			module;
 	Oid			owner;
 	int			n_actions;		/* enabled ones */
-	WebhookWorkflowAction *actions;
+	WebhookEventAction *actions;
 	MemoryContext context;
-} WebhookWorkflow;
+} WebhookEventWorkflow;
 
 /*
  * Find a workflow, as committed or changed by this transaction; one that does
  * not exist is not enabled.  Allocated in the current memory context.
  */
-extern WebhookWorkflow *webhook_event_workflow(int32 workflow_id);
+extern WebhookEventWorkflow *webhook_event_workflow(int32 workflow_id);
 
 /*
  * Queue a delivery for each enabled action of a workflow.  old_tuple may be
  * NULL.  False: a workflow of recurrence "first" has met the record before.
  */
-extern bool webhook_event_queue(const WebhookWorkflow *workflow,
+extern bool webhook_event_queue(const WebhookEventWorkflow *workflow,
 								const char *operation, Relation rel,
 								HeapTuple tuple, HeapTuple old_tuple);
 
