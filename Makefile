@@ -21,9 +21,14 @@ OBJS = \
 	src/enqueue.o \
 	src/event.o \
 	src/seen.o \
+	src/guard.o \
+	src/expression.o \
+	src/path.o \
+	src/computed.o \
 	src/record.o \
 	src/move.o \
 	src/delivery.o \
+	src/recompute.o \
 	src/lookup.o \
 	src/template.o \
 	src/payload.o \

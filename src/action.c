@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "catalog.h"
+#include "computed.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "module.h"
@@ -164,10 +165,19 @@ check_limits(const WebhookActionRow *row)
 	check_schedule(row->retry_schedule);
 }
 
+typedef struct FitContext
+{
+	Oid			module;
+	List	   *wanted;			/* of WebhookWanted * */
+} FitContext;
+
 static void
 check_template(const WebhookTemplate *tmpl, const char *what, void *arg)
 {
-	webhook_template_check(tmpl, *(Oid *) arg, what);
+	FitContext *context = arg;
+
+	webhook_template_check(tmpl, context->module, what);
+	context->wanted = webhook_computed_collect(context->wanted, tmpl, what);
 }
 
 static void
@@ -185,19 +195,43 @@ check_key(Oid module)
 				 errhint("Add a primary key, or don't ask for order.")));
 }
 
-/* What refers to the module. */
+/*
+ * What refers to the module.  What is known of related and computed values is
+ * checked again; what is new is compiled.
+ */
 static void
-check_fit(const WebhookActionRow *row, Oid module)
+check_fit(WebhookActionRow *row, Oid module, bool is_new)
 {
+	FitContext	context = {module, NIL};
 	WebhookPayload *payload;
+	List	   *names;
+	List	   *templates;
+	ListCell   *lc;
+	Relation	rel;
 
-	webhook_request_check_url(row->url, module);
-	webhook_request_check_headers(row->headers, module);
+	webhook_request_check_url(row->url);
+	check_template(webhook_template_parse(row->url, "URL"), "URL", &context);
+	webhook_request_parse_headers(row->headers, &names, &templates);
+	foreach(lc, templates)
+		check_template(lfirst(lc),
+					   psprintf("header \"%s\"",
+								(char *) list_nth(names, foreach_current_index(lc))),
+					   &context);
 	payload = webhook_payload_compile(row->parameters,
 									  webhook_content_type(row->content_type));
-	webhook_payload_visit(payload, check_template, &module);
+	webhook_payload_visit(payload, check_template, &context);
 	if (row->ordered)
 		check_key(module);
+	if (context.wanted == NIL)
+	{
+		row->computed = NULL;
+		return;
+	}
+	rel = table_open(module, AccessShareLock);
+	row->computed = webhook_computed_compile(context.wanted,
+											 module == row->module ? row->computed : NULL,
+											 rel, row->owner, is_new);
+	table_close(rel, NoLock);
 }
 
 static void
@@ -240,7 +274,7 @@ check_row(WebhookActionRow *row, Oid module)
 		fail("an action needs a content type", "Content types are JSON, JSONARRAY, XML and FORM.");
 	row->content_type = asc_toupper(row->content_type, strlen(row->content_type));
 
-	check_fit(row, module);
+	check_fit(row, module, true);
 	check_credentials(row);
 	check_authorization(row);
 	check_certificate(row->client_certificate);
@@ -260,19 +294,23 @@ add_action_context(void *arg)
 }
 
 void
-webhook_action_check(int32 action_id, Oid module)
+webhook_action_fit(int32 action_id, Oid module)
 {
 	WebhookActionRow *row = webhook_action_table_read(action_id, false);
 	ErrorContextCallback context;
+	Jsonb	   *computed;
 
 	if (row == NULL)
 		return;
+	computed = row->computed;
 	context.callback = add_action_context;
 	context.arg = row;
 	context.previous = error_context_stack;
 	error_context_stack = &context;
-	check_fit(row, module);
+	check_fit(row, module, row->module != module);
 	error_context_stack = context.previous;
+	if (!webhook_computed_is_same(row->computed, computed))
+		webhook_action_table_update(row);
 }
 
 /* ---------------------------------------------------------------------
@@ -387,6 +425,7 @@ create_action(PG_FUNCTION_ARGS)
 				 errmsg("workflow must not be null")));
 	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	row.workflow_id = webhook_workflow_lookup(workflow, &module, &row.owner);
+	row.module = module;
 	row.method = "POST";
 	row.content_type = "JSON";
 	take_arguments(fcinfo, &row, false);
@@ -524,5 +563,6 @@ webhook_action_load(int32 action_id)
 	action->ordered = row->ordered;
 	action->max_in_flight = row->max_in_flight;
 	action->rate_limit = row->rate_limit;
+	action->computed = row->computed;
 	return action;
 }

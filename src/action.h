@@ -38,6 +38,7 @@ typedef struct WebhookAction
 	bool		ordered;
 	int			max_in_flight;	/* 0: webhook.max_in_flight_per_action */
 	int			rate_limit;		/* requests a second; 0: none */
+	Jsonb	   *computed;		/* see computed.h; NULL: nothing */
 } WebhookAction;
 
 /*
@@ -52,8 +53,9 @@ extern WebhookAction *webhook_action_load(int32 action_id);
 /*
  * Raise an error, with the action in its context, if what the action says does
  * not fit the module: a column that it does not have, or no primary key for an
- * ordered action.
+ * ordered action.  Related and computed values that have to be found anew are
+ * stored.
  */
-extern void webhook_action_check(int32 action_id, Oid module);
+extern void webhook_action_fit(int32 action_id, Oid module);
 
 #endif							/* WEBHOOK_ACTION_H */

@@ -25,25 +25,26 @@
 	" a.title, a.description, a.url, a.method, a.content_type, a.parameters," \
 	" a.username, a.headers, a.client_certificate, a.timeout," \
 	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled," \
-	" s.password, s.signing_secret, s.previous_secret, s.previous_until" \
+	" s.password, s.signing_secret, s.previous_secret, s.previous_until," \
+	" a.computed" \
 	" FROM webhook.action a" \
 	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id" \
 	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id" \
 	" WHERE a.action_id = $1"
 
-#define N_COLUMNS 16
+#define N_COLUMNS 17
 
 static const Oid column_types[N_COLUMNS] = {
 	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, JSONOID,
 	TEXTOID, JSONOID, TEXTOID, INTERVALOID, INTERVALARRAYOID, BOOLOID,
-	INT4OID, INT4OID
+	INT4OID, INT4OID, JSONBOID
 };
 
 static const char *const insert_sql =
 	"INSERT INTO webhook.action (workflow_id, title, description, url, method,"
 	" content_type, parameters, username, headers, client_certificate,"
-	" timeout, retry_schedule, ordered, max_in_flight, rate_limit)"
-	" VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+	" timeout, retry_schedule, ordered, max_in_flight, rate_limit, computed)"
+	" VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
 	" RETURNING action_id";
 
 static const char *const update_sql =
@@ -51,7 +52,7 @@ static const char *const update_sql =
 	" method = $6, content_type = $7, parameters = $8, username = $9,"
 	" headers = $10, client_certificate = $11, timeout = $12,"
 	" retry_schedule = $13, ordered = $14, max_in_flight = $15,"
-	" rate_limit = $16, enabled = $2 WHERE action_id = $1";
+	" rate_limit = $16, computed = $17, enabled = $2 WHERE action_id = $1";
 
 static const char *const secret_sql =
 	"INSERT INTO webhook.action_secret (action_id, password, signing_secret,"
@@ -143,6 +144,7 @@ read_row(MemoryContext context)
 	row->signing_secret = read_text(22, context);
 	row->previous_secret = read_text(23, context);
 	row->previous_until = DatumGetTimestampTz(read_plain(24));
+	row->computed = read_copy(25, -1, context);
 	return row;
 }
 
@@ -216,7 +218,7 @@ set_int(int32 number, Datum *value, char *null)
 	*value = Int32GetDatum(number);
 }
 
-/* Parameters $3 to $16: what insert and update have in common. */
+/* Parameters $3 to $17: what insert and update have in common. */
 static void
 fill_columns(const WebhookActionRow *row, Datum *values, char *nulls)
 {
@@ -235,6 +237,7 @@ fill_columns(const WebhookActionRow *row, Datum *values, char *nulls)
 	values[13] = BoolGetDatum(row->ordered);
 	set_int(row->max_in_flight, &values[14], &nulls[14]);
 	set_int(row->rate_limit, &values[15], &nulls[15]);
+	set_pointer(row->computed, &values[16], &nulls[16]);
 }
 
 static void
@@ -269,7 +272,7 @@ webhook_action_table_insert(const WebhookActionRow *row)
 	nulls[0] = 'n';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	execute(insert_sql, 16, types, values, nulls);
+	execute(insert_sql, N_COLUMNS, types, values, nulls);
 	action_id = DatumGetInt32(read_plain(1));
 	write_secrets(action_id, row);
 	SPI_finish();
@@ -292,7 +295,7 @@ webhook_action_table_update(const WebhookActionRow *row)
 	values[1] = BoolGetDatum(row->enabled);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	execute(update_sql, 16, types, values, nulls);
+	execute(update_sql, N_COLUMNS, types, values, nulls);
 	write_secrets(row->action_id, row);
 	SPI_finish();
 	webhook_scope_leave(&scope);

@@ -10,6 +10,7 @@
 
 #include "datatype/timestamp.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 
 /* An action as it is stored; NULL and 0: not given. */
 typedef struct WebhookActionRow
@@ -34,6 +35,7 @@ typedef struct WebhookActionRow
 	int32		max_in_flight;
 	int32		rate_limit;
 	bool		enabled;
+	Jsonb	   *computed;		/* see computed.h */
 	char	   *password;
 	char	   *signing_secret;
 	char	   *previous_secret;

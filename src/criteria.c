@@ -18,6 +18,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "criteria.h"
+#include "expression.h"
 #include "mb/pg_wchar.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -25,8 +26,6 @@
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
-#include "parser/parse_relation.h"
-#include "parser/parser.h"
 #include "rewrite/rewriteManip.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
@@ -89,18 +88,11 @@ on_column_reference(ParseState *pstate, ColumnRef *reference, Node *found)
 static ParseState *
 make_parser(CriteriaSource *source, Relation module, bool is_delete)
 {
-	ParseState *pstate = make_parsestate(NULL);
-	ParseNamespaceItem *item;
+	ParseState *pstate = webhook_expression_parser(source->condition, module,
+												   is_delete);
 
-	pstate->p_sourcetext = source->condition;
 	pstate->p_post_columnref_hook = on_column_reference;
 	pstate->p_ref_hook_state = source;
-	item = addRangeTableEntryForRelation(pstate, module, AccessShareLock,
-										 makeAlias("old", NIL), false, false);
-	addNSItemToQuery(pstate, item, false, true, is_delete);
-	item = addRangeTableEntryForRelation(pstate, module, AccessShareLock,
-										 makeAlias("new", NIL), false, false);
-	addNSItemToQuery(pstate, item, false, true, !is_delete);
 	return pstate;
 }
 
@@ -108,38 +100,15 @@ make_parser(CriteriaSource *source, Relation module, bool is_delete)
 static Node *
 parse_condition(const CriteriaSource *source)
 {
-	List	   *statements = raw_parser(source->condition,
-										RAW_PARSE_PLPGSQL_EXPR);
-	SelectStmt *select = NULL;
-	ResTarget  *target;
+	Node	   *expression = webhook_expression_parse(source->condition);
 
-	if (list_length(statements) == 1)
-		select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
-	if (select == NULL || !IsA(select, SelectStmt) ||
-		list_length(select->targetList) != 1 ||
-		select->distinctClause != NIL || select->intoClause != NULL ||
-		select->fromClause != NIL || select->whereClause != NULL ||
-		select->groupClause != NIL || select->havingClause != NULL ||
-		select->windowClause != NIL || select->valuesLists != NIL ||
-		select->sortClause != NIL || select->limitOffset != NULL ||
-		select->limitCount != NULL || select->lockingClause != NIL ||
-		select->withClause != NULL || select->op != SETOP_NONE)
-		target = NULL;
-	else
-	{
-		target = linitial_node(ResTarget, select->targetList);
-		if (target->name != NULL || target->indirection != NIL ||
-			(IsA(target->val, ColumnRef) &&
-			 IsA(llast(((ColumnRef *) target->val)->fields), A_Star)))
-			target = NULL;
-	}
-	if (target == NULL)
+	if (expression == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("criteria of workflow \"%s\" are not a single expression",
 						source->workflow),
 				 errhint("Write what could stand in the WHEN clause of a trigger, such as: stage = 'Closed Won' AND amount > 1000")));
-	return target->val;
+	return expression;
 }
 
 static bool

@@ -30,7 +30,7 @@
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(on_drop);
-PG_FUNCTION_INFO_V1(on_alter_table);
+PG_FUNCTION_INFO_V1(on_alter);
 PG_FUNCTION_INFO_V1(on_grant);
 
 static EventTriggerData *
@@ -86,42 +86,19 @@ read_relations(const char *sql)
 	return result;
 }
 
-/*
- * webhook.on_drop() returns event_trigger
- *		Drop the workflows of dropped modules.
- */
-Datum
-on_drop(PG_FUNCTION_ARGS)
-{
-	List	   *dropped;
-	ListCell   *lc;
-
-	(void) get_event(fcinfo, "on_drop");
-	if (!is_installed())
-		PG_RETURN_VOID();
-	dropped = read_relations("SELECT objid FROM pg_event_trigger_dropped_objects()"
-							 " WHERE classid = 'pg_class'::regclass"
-							 " AND objsubid = 0 AND NOT is_temporary");
-	if (dropped == NIL)
-		PG_RETURN_VOID();
-	foreach(lc, webhook_workflow_find(dropped))
-		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
-	PG_RETURN_VOID();
-}
-
 /* ---------------------------------------------------------------------
  * Changed modules
  * ---------------------------------------------------------------------
  */
 
-/* Can the command take a column or the primary key away? */
+/* Can the command take a column, the primary key or a name away? */
 static bool
 is_breaking(Node *parsetree)
 {
 	ListCell   *lc;
 
-	if (IsA(parsetree, RenameStmt))
-		return ((RenameStmt *) parsetree)->renameType == OBJECT_COLUMN;
+	if (IsA(parsetree, RenameStmt) || IsA(parsetree, AlterObjectSchemaStmt))
+		return true;
 	if (!IsA(parsetree, AlterTableStmt))
 		return false;
 	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
@@ -164,16 +141,16 @@ add_descendants(List *relations)
  * being restored, or taken down, by a dump's script.
  */
 static void
-check_fit(const WebhookWorkflow *workflow, Relation module)
+check_fit(WebhookWorkflow *workflow, Relation module)
 {
-	webhook_workflow_check_columns(workflow, module);
+	webhook_workflow_fit_columns(workflow, module);
 	if (!webhook_triggers_exist(module, workflow->workflow_id))
 		return;
 	if (!webhook_triggers_match_key(module, workflow->workflow_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("recurrence \"first\" needs the primary key as it was")));
-	webhook_workflow_check_actions(workflow->workflow_id, workflow->module);
+	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module);
 }
 
 /* Is it what a check says, and not a matter of locks, memory or the like? */
@@ -191,11 +168,21 @@ is_misfit(int sqlerrcode)
 	}
 }
 
+/* The first line of an error's context: which action it is about. */
+static char *
+get_place(const char *context)
+{
+	return pnstrdup(context, strcspn(context, "\n"));
+}
+
 static void
-refuse_misfit(const WebhookWorkflow *workflow, Relation module)
+refuse_misfit(WebhookWorkflow *workflow)
 {
 	MemoryContext context = CurrentMemoryContext;
+	Relation	module = try_relation_open(workflow->module, AccessShareLock);
 
+	if (module == NULL)
+		return;
 	PG_TRY();
 	{
 		check_fit(workflow, module);
@@ -211,22 +198,67 @@ refuse_misfit(const WebhookWorkflow *workflow, Relation module)
 		FlushErrorState();
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot alter table \"%s\" because of workflow \"%s\": %s",
-						RelationGetRelationName(module), workflow->name,
+				 errmsg("cannot change what workflow \"%s\" on table \"%s\" needs: %s",
+						workflow->name, RelationGetRelationName(module),
 						error->message),
-				 errhint("In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, alter the table, and change it back.")));
+				 error->context != NULL ? errdetail_internal("%s", get_place(error->context)) : 0,
+				 errhint("In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, make the change, and change it back.")));
 	}
 	PG_END_TRY();
+	relation_close(module, NoLock);
+}
+
+/* Refuse what a workflow with related or computed values could not survive. */
+static void
+refuse_computing_misfits(void)
+{
+	ListCell   *lc;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	foreach(lc, webhook_workflow_find_computing())
+		refuse_misfit(lfirst(lc));
+	webhook_scope_leave(&scope);
 }
 
 /*
- * webhook.on_alter_table() returns event_trigger
- *		Refuse a change of a module that breaks a workflow or an action.
+ * webhook.on_drop() returns event_trigger
+ *		Drop the workflows of dropped modules; refuse to drop what related and
+ *		computed values of others need.
  */
 Datum
-on_alter_table(PG_FUNCTION_ARGS)
+on_drop(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = get_event(fcinfo, "on_alter_table");
+	List	   *dropped;
+	ListCell   *lc;
+
+	(void) get_event(fcinfo, "on_drop");
+	if (!is_installed())
+		PG_RETURN_VOID();
+	dropped = read_relations("SELECT CASE WHEN classid = 'pg_class'::regclass"
+							 " AND objsubid = 0 THEN objid ELSE 0 END"
+							 " FROM pg_event_trigger_dropped_objects()"
+							 " WHERE NOT is_temporary AND object_type IN"
+							 " ('table', 'view', 'materialized view', 'foreign table',"
+							 " 'table column', 'view column', 'materialized view column',"
+							 " 'foreign table column', 'function', 'aggregate',"
+							 " 'operator', 'type', 'schema')");
+	if (dropped == NIL)
+		PG_RETURN_VOID();
+	foreach(lc, webhook_workflow_find(dropped))
+		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+	refuse_computing_misfits();
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.on_alter() returns event_trigger
+ *		Refuse a change that breaks a workflow or an action.
+ */
+Datum
+on_alter(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "on_alter");
 	List	   *altered;
 	ListCell   *lc;
 	WebhookScope scope;
@@ -236,21 +268,11 @@ on_alter_table(PG_FUNCTION_ARGS)
 	altered = read_relations("SELECT DISTINCT objid"
 							 " FROM pg_event_trigger_ddl_commands()"
 							 " WHERE classid = 'pg_class'::regclass");
-	if (altered == NIL)
-		PG_RETURN_VOID();
-
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_find(add_descendants(altered)))
-	{
-		WebhookWorkflow *workflow = lfirst(lc);
-		Relation	module = try_relation_open(workflow->module, AccessShareLock);
-
-		if (module == NULL)
-			continue;
-		refuse_misfit(workflow, module);
-		relation_close(module, NoLock);
-	}
+		refuse_misfit(lfirst(lc));
 	webhook_scope_leave(&scope);
+	refuse_computing_misfits();
 	PG_RETURN_VOID();
 }
 

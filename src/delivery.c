@@ -16,6 +16,7 @@
 #include "action.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "computed.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -23,6 +24,8 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "recompute.h"
+#include "record.h"
 #include "request.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
@@ -104,6 +107,7 @@ change_delivery(int64 log_id, const char *sql)
 	if (execute(sql, 1, types, values, NULL, NULL) == 0 &&
 		execute("SELECT CASE WHEN NOT EXISTS (SELECT FROM webhook.action a"
 				" WHERE a.action_id = l.action_id) THEN 'without action'"
+				" WHEN l.record IS NULL THEN 'without record'"
 				" ELSE l.status::text END"
 				" FROM webhook.webhook_log l WHERE l.log_id = $1",
 				1, types, values, NULL, &state) == 0)
@@ -121,12 +125,18 @@ retry(PG_FUNCTION_ARGS)
 {
 	int64		log_id = PG_GETARG_INT64(0);
 	char	   *state;
+	WebhookScope scope;
 
+	check_visible(log_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	webhook_recompute_one(log_id);
+	webhook_scope_leave(&scope);
 	state = change_delivery(log_id,
 							"UPDATE webhook.webhook_log l SET status = 'Queued',"
 							" retry_at = clock_timestamp(), completed_at = NULL,"
 							" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
 							" WHERE log_id = $1 AND status IN ('Success', 'Failed')"
+							" AND record IS NOT NULL"
 							" AND EXISTS (SELECT FROM webhook.action a"
 							" WHERE a.action_id = l.action_id)");
 	if (state != NULL && strcmp(state, "without action") == 0)
@@ -134,6 +144,11 @@ retry(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the action of delivery " INT64_FORMAT " does not exist any more", log_id),
 				 errhint("What it would have sent is in the columns record and old_record.")));
+	if (state != NULL && strcmp(state, "without record") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("delivery " INT64_FORMAT " has no record to send", log_id),
+				 errhint("Its column error says why the record could not be queued; webhook.test sends the record as it is now.")));
 	if (state != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -196,6 +211,9 @@ retry_failed(PG_FUNCTION_ARGS)
 
 	/* The same rows as the policy on the log shows the caller. */
 	webhook_scope_enter(&scope, webhook_catalog_owner());
+	webhook_recompute_failed(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0),
+							 PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1),
+							 scope.user);
 	n = execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
 				" retry_at = clock_timestamp(), completed_at = NULL,"
 				" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
@@ -204,7 +222,9 @@ retry_failed(PG_FUNCTION_ARGS)
 				" l.queued_at) >= $2)"
 				" AND l.error IS DISTINCT FROM 'canceled'"
 				" AND pg_has_role($3, l.owner::oid, 'MEMBER')"
-				" AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id)",
+				" AND l.record IS NOT NULL"
+				" AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id"
+				" AND NOT " WEBHOOK_LACKS_VALUES ")",
 				3, types, values, nulls, NULL);
 	webhook_scope_leave(&scope);
 	PG_RETURN_INT64((int64) n);
@@ -227,6 +247,27 @@ load_action(int32 action_id)
 				 errmsg("webhook action %d does not exist", action_id),
 				 errhint("The table webhook.action shows the actions of the roles that you are a member of.")));
 	return action;
+}
+
+/*
+ * A record of an action's module as it is now, with the related and computed
+ * values that the action asks for.
+ */
+static void
+look_up_record(const WebhookAction *action, const char *record_id,
+			   WebhookRecord *record, Jsonb **computed)
+{
+	Relation	module = table_open(action->module, AccessShareLock);
+	HeapTuple	tuple = webhook_lookup_record(module, action->owner, record_id);
+
+	webhook_record_read(record, module, tuple, NULL);
+	if (record->error != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("%s", record->error)));
+	*computed = webhook_computed_once(action->computed, NULL, action->owner,
+									  module, tuple, NULL);
+	table_close(module, NoLock);
 }
 
 static void
@@ -268,6 +309,7 @@ preview(PG_FUNCTION_ARGS)
 {
 	WebhookAction *action = load_action(PG_GETARG_INT32(0));
 	WebhookEvent event = {0};
+	WebhookRecord record;
 	WebhookRequest *request;
 	TupleDesc	desc;
 	Datum		values[4];
@@ -276,9 +318,9 @@ preview(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
-	event.record = webhook_lookup_record(action->module, action->owner,
-										 text_to_cstring(PG_GETARG_TEXT_PP(1)),
-										 &event.record_id);
+	look_up_record(action, text_to_cstring(PG_GETARG_TEXT_PP(1)), &record, &event.computed);
+	event.record = record.record;
+	event.record_id = record.record_id;
 	event.webhook_id = DatumGetCString(DirectFunctionCall1(uuid_out,
 														   DirectFunctionCall1(gen_random_uuid, (Datum) 0)));
 	event.operation = "MANUAL";
@@ -306,10 +348,12 @@ Datum
 test(PG_FUNCTION_ARGS)
 {
 	WebhookAction *action = load_action(PG_GETARG_INT32(0));
-	Oid			types[7] = {INT4OID, INT4OID, OIDOID, TEXTOID, JSONBOID, OIDOID, BOOLOID};
-	Datum		values[7];
-	const char *record_id;
-	Jsonb	   *record;
+	Oid			types[8] = {INT4OID, INT4OID, OIDOID, TEXTOID, JSONBOID, OIDOID,
+	BOOLOID, JSONBOID};
+	Datum		values[8];
+	char		nulls[8];
+	WebhookRecord record;
+	Jsonb	   *computed;
 	WebhookScope scope;
 	char	   *log_id = NULL;
 
@@ -318,21 +362,22 @@ test(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("webhook action %d is disabled", action->action_id),
 				 errhint("Call webhook.enable_action, or webhook.preview to see what would be sent.")));
-	record = webhook_lookup_record(action->module, action->owner,
-								   text_to_cstring(PG_GETARG_TEXT_PP(1)),
-								   &record_id);
+	look_up_record(action, text_to_cstring(PG_GETARG_TEXT_PP(1)), &record, &computed);
+	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(action->workflow_id);
 	values[1] = Int32GetDatum(action->action_id);
 	values[2] = ObjectIdGetDatum(action->module);
-	values[3] = CStringGetTextDatum(record_id);
-	values[4] = JsonbPGetDatum(record);
+	values[3] = CStringGetTextDatum(record.record_id);
+	values[4] = JsonbPGetDatum(record.record);
 	values[5] = ObjectIdGetDatum(action->owner);
 	values[6] = BoolGetDatum(action->ordered);
+	values[7] = JsonbPGetDatum(computed);
+	nulls[7] = computed == NULL ? 'n' : ' ';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	execute("INSERT INTO webhook.webhook_log (workflow_id, action_id, module,"
-			" operation, record_id, record, retry_at, owner, ordered)"
-			" VALUES ($1, $2, $3, 'MANUAL', $4, $5, clock_timestamp(), $6, $7)"
-			" RETURNING log_id", 7, types, values, NULL, &log_id);
+			" operation, record_id, record, retry_at, owner, ordered, computed)"
+			" VALUES ($1, $2, $3, 'MANUAL', $4, $5, clock_timestamp(), $6, $7, $8)"
+			" RETURNING log_id", 8, types, values, nulls, &log_id);
 	webhook_scope_leave(&scope);
 	PG_RETURN_INT64(strtoi64(log_id, NULL, 10));
 }

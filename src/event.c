@@ -65,6 +65,13 @@ enum
 	LOG_NATTS
 };
 
+/* Which of an action's computed values. */
+enum
+{
+	OF_ACTION,					/* it needs them */
+	OF_WORKFLOW					/* owner_email does */
+};
+
 static HTAB *workflow_cache = NULL;
 static uint64 cached_generation = 0;
 static Oid	status_type = InvalidOid;
@@ -87,6 +94,18 @@ create_cache(void)
 								 HASH_ELEM | HASH_BLOBS);
 }
 
+static void
+forget_workflow(WebhookEventWorkflow *workflow)
+{
+	if (workflow->computed != NULL)
+		webhook_computed_release(workflow->computed);
+	workflow->computed = NULL;
+	if (workflow->context != NULL)
+		MemoryContextDelete(workflow->context);
+	workflow->context = NULL;
+	workflow->is_valid = false;
+}
+
 /* Forget all workflows; called where none is in use. */
 static void
 reset_workflows(void)
@@ -96,12 +115,7 @@ reset_workflows(void)
 
 	hash_seq_init(&scan, workflow_cache);
 	while ((workflow = hash_seq_search(&scan)) != NULL)
-	{
-		if (workflow->context != NULL)
-			MemoryContextDelete(workflow->context);
-		workflow->context = NULL;
-		workflow->is_valid = false;
-	}
+		forget_workflow(workflow);
 	status_type = InvalidOid;
 }
 
@@ -119,6 +133,20 @@ load_status_type(void)
 														 CStringGetDatum("Failed"),
 														 ObjectIdGetDatum(type)));
 	status_type = type;
+}
+
+static void
+add_computed(WebhookEventWorkflow *workflow, WebhookEventComputed *computed,
+			 Jsonb *compiled)
+{
+	MemoryContext old = MemoryContextSwitchTo(workflow->context);
+
+	if (workflow->computed == NULL)
+		workflow->computed = webhook_computed_create(workflow->module,
+													 workflow->owner);
+	computed->n = webhook_computed_add(workflow->computed, compiled,
+									   &computed->positions, &computed->names);
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -142,7 +170,9 @@ load_workflow(WebhookEventWorkflow *workflow)
 		SPIPlanPtr	prepared;
 
 		prepared = SPI_prepare("SELECT w.module::oid, w.owner::oid, w.enabled,"
-							   " w.recurrence = 'first', a.action_id, a.ordered"
+							   " w.recurrence = 'first', a.action_id, a.ordered,"
+							   " a.computed, w.computed -"
+							   " ARRAY(SELECT jsonb_object_keys(a.computed))"
 							   " FROM webhook.workflow w LEFT JOIN webhook.action a"
 							   " ON a.workflow_id = w.workflow_id AND a.enabled"
 							   " WHERE w.workflow_id = $1 ORDER BY a.action_id",
@@ -159,6 +189,8 @@ load_workflow(WebhookEventWorkflow *workflow)
 
 	context = AllocSetContextCreate(CacheMemoryContext, "webhook workflow",
 									ALLOCSET_SMALL_SIZES);
+	forget_workflow(workflow);
+	workflow->context = context;
 	workflow->n_actions = 0;
 	workflow->enabled = false;
 	workflow->actions = MemoryContextAlloc(context, sizeof(WebhookEventAction) *
@@ -167,8 +199,10 @@ load_workflow(WebhookEventWorkflow *workflow)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
+		WebhookEventAction *action;
 		bool		isnull;
 		Datum		action_id;
+		Datum		compiled;
 
 		workflow->module = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
 		workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
@@ -177,16 +211,20 @@ load_workflow(WebhookEventWorkflow *workflow)
 		action_id = SPI_getbinval(tuple, desc, 5, &isnull);
 		if (isnull)
 			continue;
-		workflow->actions[workflow->n_actions].action_id = DatumGetInt32(action_id);
-		workflow->actions[workflow->n_actions].ordered =
-			DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
-		workflow->n_actions++;
+		action = &workflow->actions[workflow->n_actions++];
+		action->action_id = DatumGetInt32(action_id);
+		action->ordered = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
+		memset(action->computed, 0, sizeof(action->computed));
+		for (int j = 0; j < lengthof(action->computed); j++)
+		{
+			compiled = SPI_getbinval(tuple, desc, 7 + j, &isnull);
+			if (!isnull)
+				add_computed(workflow, &action->computed[j], DatumGetJsonbP(compiled));
+		}
 	}
 	PopActiveSnapshot();
 	SPI_finish();
 	webhook_scope_leave(&scope);
-
-	workflow->context = context;
 	workflow->is_valid = true;
 }
 
@@ -210,6 +248,7 @@ webhook_event_workflow(int32 workflow_id)
 	if (!found)
 	{
 		workflow->is_valid = false;
+		workflow->computed = NULL;
 		workflow->context = NULL;
 	}
 	if (!workflow->is_valid)
@@ -226,8 +265,82 @@ webhook_event_workflow(int32 workflow_id)
 }
 
 static void
+copy_computed(WebhookEventComputed *computed)
+{
+	int		   *positions = palloc(computed->n * sizeof(int) + 1);
+	char	  **names = palloc(computed->n * sizeof(char *) + 1);
+
+	for (int i = 0; i < computed->n; i++)
+	{
+		positions[i] = computed->positions[i];
+		names[i] = pstrdup(computed->names[i]);
+	}
+	computed->positions = positions;
+	computed->names = names;
+}
+
+/* Values of one event. */
+typedef struct Values
+{
+	Jsonb	  **values;
+	char	  **errors;
+} Values;
+
+/*
+ * Read the related and computed values.  The workflow is looked up again, since
+ * code of users' may have been run since it was, and its plans be gone; what
+ * is left of it when this returns is the copy's own.
+ */
+static WebhookEventWorkflow *
+compute(int32 workflow_id, Relation rel, HeapTuple tuple, HeapTuple old_tuple,
+		Values *values)
+{
+	WebhookEventWorkflow *workflow = webhook_event_workflow(workflow_id);
+	int			n;
+
+	if (workflow->computed == NULL)
+		return workflow;
+	for (int i = 0; i < workflow->n_actions; i++)
+	{
+		for (int j = 0; j < lengthof(workflow->actions[i].computed); j++)
+			copy_computed(&workflow->actions[i].computed[j]);
+	}
+	n = webhook_computed_count(workflow->computed);
+	values->values = palloc0(n * sizeof(Jsonb *));
+	values->errors = palloc0(n * sizeof(char *));
+	webhook_computed_evaluate(workflow->computed, rel, tuple, old_tuple,
+							  values->values, values->errors);
+	return workflow;
+}
+
+/* What an action needs of them; *error: why it can't be carried out. */
+static Jsonb *
+select_values(const WebhookEventAction *action, const Values *values,
+			  char **error)
+{
+	JsonbParseState *state = NULL;
+
+	if (action->computed[OF_ACTION].n + action->computed[OF_WORKFLOW].n == 0)
+		return NULL;
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int j = 0; j < lengthof(action->computed); j++)
+	{
+		const WebhookEventComputed *computed = &action->computed[j];
+		char	   *problem;
+
+		problem = webhook_computed_push(&state, computed->n, computed->positions,
+										computed->names, values->values,
+										values->errors);
+		/* Whom to tell of a failure must not make one. */
+		if (j == OF_ACTION && *error == NULL)
+			*error = problem;
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+static void
 insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
-				  const WebhookRecord *record)
+				  const WebhookRecord *record, const Values *computed)
 {
 	Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
 								 RowExclusiveLock);
@@ -236,7 +349,6 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = table_slot_create(log, NULL);
 	TimestampTz now = GetCurrentTimestamp();
-	bool		failed = record->error != NULL;
 
 	InitResultRelInfo(rri, log, 1, NULL, 0);
 	ExecOpenIndices(rri, false);
@@ -245,12 +357,18 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 	{
 		Datum	   *values = slot->tts_values;
 		bool	   *nulls = slot->tts_isnull;
+		WebhookEventAction *action = &workflow->actions[i];
+		char	   *error = record->error;
+		Jsonb	   *object = NULL;
 		pg_uuid_t	webhook_id;
 
 		if (!pg_strong_random(&webhook_id, sizeof(webhook_id)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values")));
+		if (computed->values != NULL)
+			object = select_values(action, computed, &error);
+
 		/* RFC 9562: version 4, variant 1. */
 		webhook_id.data[6] = (webhook_id.data[6] & 0x0f) | 0x40;
 		webhook_id.data[8] = (webhook_id.data[8] & 0x3f) | 0x80;
@@ -263,7 +381,7 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 		SET(LOG_LOG_ID, Int64GetDatum(nextval_internal(sequence, false)));
 		SET(LOG_WEBHOOK_ID, UUIDPGetDatum(&webhook_id));
 		SET(LOG_WORKFLOW_ID, Int32GetDatum(workflow->workflow_id));
-		SET(LOG_ACTION_ID, Int32GetDatum(workflow->actions[i].action_id));
+		SET(LOG_ACTION_ID, Int32GetDatum(action->action_id));
 		SET(LOG_MODULE, ObjectIdGetDatum(workflow->module));
 		SET(LOG_OPERATION, CStringGetTextDatum(operation));
 		if (record->record_id != NULL)
@@ -272,18 +390,20 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 			SET(LOG_RECORD, JsonbPGetDatum(record->record));
 		if (record->old_record != NULL)
 			SET(LOG_OLD_RECORD, JsonbPGetDatum(record->old_record));
-		SET(LOG_STATUS, ObjectIdGetDatum(failed ? status_failed : status_queued));
+		if (object != NULL)
+			SET(LOG_COMPUTED, JsonbPGetDatum(object));
+		SET(LOG_STATUS, ObjectIdGetDatum(error != NULL ? status_failed : status_queued));
 		SET(LOG_ATTEMPTS, Int16GetDatum(0));
-		if (failed)
+		if (error != NULL)
 		{
 			SET(LOG_COMPLETED_AT, TimestampTzGetDatum(now));
-			SET(LOG_ERROR, CStringGetTextDatum(record->error));
+			SET(LOG_ERROR, CStringGetTextDatum(error));
 		}
 		else
 			SET(LOG_RETRY_AT, TimestampTzGetDatum(now));
 		SET(LOG_QUEUED_AT, TimestampTzGetDatum(now));
 		SET(LOG_OWNER, ObjectIdGetDatum(workflow->owner));
-		SET(LOG_ORDERED, BoolGetDatum(workflow->actions[i].ordered));
+		SET(LOG_ORDERED, BoolGetDatum(action->ordered));
 		SET(LOG_RETRIES, Int16GetDatum(0));
 		SET(LOG_INTERRUPTED, Int16GetDatum(0));
 #undef SET
@@ -291,8 +411,8 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 
 		simple_table_tuple_insert(log, slot);
 		(void) webhook_insert_index_tuples(rri, slot, estate);
-		if (!failed)
-			webhook_shared_wake_at_commit(workflow->actions[i].action_id, now);
+		if (error == NULL)
+			webhook_shared_wake_at_commit(action->action_id, now);
 	}
 
 	ExecCloseIndices(rri);
@@ -306,6 +426,7 @@ webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 					Relation rel, HeapTuple tuple, HeapTuple old_tuple)
 {
 	WebhookRecord record;
+	Values		values = {NULL, NULL};
 	MemoryContext context;
 	MemoryContext old_context;
 	bool		is_queued = false;
@@ -317,7 +438,11 @@ webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 	if (!workflow->first || record.record_id == NULL ||
 		webhook_seen_note(workflow->workflow_id, record.record_id))
 	{
-		insert_deliveries(workflow, operation, &record);
+		if (workflow->computed != NULL)
+			workflow = compute(workflow->workflow_id, rel, tuple,
+							   strcmp(operation, "DELETE") == 0 ? tuple : old_tuple,
+							   &values);
+		insert_deliveries(workflow, operation, &record, &values);
 		is_queued = true;
 	}
 	MemoryContextSwitchTo(old_context);

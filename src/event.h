@@ -9,12 +9,22 @@
 #define WEBHOOK_EVENT_H
 
 #include "access/htup.h"
+#include "computed.h"
 #include "utils/rel.h"
+
+/* Related and computed values: which of the workflow's, and what they are for. */
+typedef struct WebhookEventComputed
+{
+	int			n;
+	int		   *positions;
+	char	  **names;			/* placeholders */
+} WebhookEventComputed;
 
 typedef struct WebhookEventAction
 {
 	int32		action_id;
 	bool		ordered;
+	WebhookEventComputed computed[2];	/* the action's, owner_email's */
 } WebhookEventAction;
 
 /* A workflow as it is needed to queue: kept from event to event. */
@@ -28,6 +38,7 @@ typedef struct WebhookEventWorkflow
 	Oid			owner;
 	int			n_actions;		/* enabled ones */
 	WebhookEventAction *actions;
+	WebhookComputed *computed;	/* NULL: none */
 	MemoryContext context;
 } WebhookEventWorkflow;
 

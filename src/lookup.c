@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
+#include "access/htup_details.h"
 #include "catalog.h"
 #include "catalog/pg_operator.h"
 #include "executor/spi.h"
@@ -105,12 +105,10 @@ get_equality(Oid type)
 	return result;
 }
 
-Jsonb *
-webhook_lookup_record(Oid module, Oid role, const char *record_id,
-					  const char **found_id)
+HeapTuple
+webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Relation	rel = table_open(module, AccessShareLock);
 	AttrNumber *key;
 	int			n = webhook_record_key(rel, &key);
 	char	   *columns[INDEX_MAX_KEYS];
@@ -118,7 +116,7 @@ webhook_lookup_record(Oid module, Oid role, const char *record_id,
 	Datum		values[INDEX_MAX_KEYS];
 	StringInfoData sql;
 	WebhookScope scope;
-	WebhookRecord record;
+	HeapTuple	result = NULL;
 
 	if (n == 0)
 		ereport(ERROR,
@@ -165,20 +163,13 @@ webhook_lookup_record(Oid module, Oid role, const char *record_id,
 
 		tuple.t_len = HeapTupleHeaderGetDatumLength(row);
 		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = module;
+		tuple.t_tableOid = RelationGetRelid(rel);
 		tuple.t_data = row;
 		old = MemoryContextSwitchTo(context);
-		webhook_record_read(&record, rel, &tuple, NULL);
+		result = heap_copytuple(&tuple);
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	webhook_scope_leave(&scope);
-	table_close(rel, NoLock);
-
-	if (record.error != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("%s", record.error)));
-	*found_id = record.record_id;
-	return record.record;
+	return result;
 }

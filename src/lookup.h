@@ -8,15 +8,15 @@
 #ifndef WEBHOOK_LOOKUP_H
 #define WEBHOOK_LOOKUP_H
 
-#include "utils/jsonb.h"
+#include "access/htup.h"
+#include "utils/relcache.h"
 
 /*
- * The record as it is now, read with the rights of role; *found_id is its key
- * as the log writes it.  Raises ERRCODE_NO_DATA_FOUND,
- * ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE where the module has no primary
- * key, and what reading the key's text raises.
+ * The module's record as it is now, read with the rights of role.  Raises
+ * ERRCODE_NO_DATA_FOUND, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE where the
+ * module has no primary key, and what reading the key's text raises.
  */
-extern Jsonb *webhook_lookup_record(Oid module, Oid role, const char *record_id,
-									const char **found_id);
+extern HeapTuple webhook_lookup_record(Relation rel, Oid role,
+									   const char *record_id);
 
 #endif							/* WEBHOOK_LOOKUP_H */

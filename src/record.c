@@ -14,10 +14,10 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "guard.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "record.h"
@@ -30,7 +30,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -227,13 +226,8 @@ find_source(Relation rel)
 	return source;
 }
 
-/*
- * Text forms must not depend on the writer's session: bytea is hex, floats
- * are shortest-precise, dates in ranges are ISO.  Returns a GUC nest level to
- * be ended, or 0 where the session has all of them already.
- */
-static int
-enter_canonical_output(void)
+int
+webhook_record_enter_output(void)
 {
 	int			level;
 
@@ -251,6 +245,13 @@ enter_canonical_output(void)
 	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	return level;
+}
+
+void
+webhook_record_leave_output(int level)
+{
+	if (level != 0)
+		AtEOXact_GUC(false, level);
 }
 
 /* The record's primary key as text; NULL if the module has none. */
@@ -280,53 +281,24 @@ convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	return DatumGetJsonbP(FunctionCall1(&source->to_jsonb, row));
 }
 
-static void
-fill(WebhookRecord *record, RecordSource *source, TupleDesc desc,
-		   HeapTuple tuple, HeapTuple old_tuple)
+typedef struct FillArguments
 {
-	record->record = convert_tuple(source, tuple, desc);
-	record->old_record = old_tuple ? convert_tuple(source, old_tuple, desc) : NULL;
-}
+	WebhookRecord *record;
+	RecordSource *source;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	HeapTuple	old_tuple;
+} FillArguments;
 
-/* The same, for rows that may fail to become jsonb: the writer's save goes on. */
 static void
-fill_guarded(WebhookRecord *record, RecordSource *source, TupleDesc desc,
-				   HeapTuple tuple, HeapTuple old_tuple)
+fill(void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	FillArguments *args = arg;
+	WebhookRecord *record = args->record;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		fill(record, source, desc, tuple, old_tuple);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-
-		/* A cancel or a termination is the session's, not the record's. */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-			ERRCODE_TO_CATEGORY(ERRCODE_ADMIN_SHUTDOWN))
-			ReThrowError(error);
-		record->record = NULL;
-		record->old_record = NULL;
-		record->error = psprintf("the record could not be made into JSON: %s",
-								error->message);
-	}
-	PG_END_TRY();
+	record->record = convert_tuple(args->source, args->tuple, args->desc);
+	if (args->old_tuple != NULL)
+		record->old_record = convert_tuple(args->source, args->old_tuple, args->desc);
 }
 
 void
@@ -335,26 +307,35 @@ webhook_record_read(WebhookRecord *record, Relation rel, HeapTuple tuple,
 {
 	RecordSource *source = find_source(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
-	int			level = enter_canonical_output();
+	FillArguments args = {record, source, desc, tuple, old_tuple};
+	int			level = webhook_record_enter_output();
 
 	memset(record, 0, sizeof(WebhookRecord));
 	record->record_id = format_record_id(source, tuple, desc);
 	if (source->is_guarded)
-		fill_guarded(record, source, desc, tuple, old_tuple);
+	{
+		char	   *problem = webhook_guard_call(fill, &args);
+
+		if (problem != NULL)
+		{
+			record->record = NULL;
+			record->old_record = NULL;
+			record->error = psprintf("the record could not be made into JSON: %s",
+									 problem);
+		}
+	}
 	else
-		fill(record, source, desc, tuple, old_tuple);
-	if (level != 0)
-		AtEOXact_GUC(false, level);
+		fill(&args);
+	webhook_record_leave_output(level);
 }
 
 char *
 webhook_record_id(Relation rel, HeapTuple tuple)
 {
-	int			level = enter_canonical_output();
+	int			level = webhook_record_enter_output();
 	char	   *record_id = format_record_id(find_source(rel), tuple,
 											 RelationGetDescr(rel));
 
-	if (level != 0)
-		AtEOXact_GUC(false, level);
+	webhook_record_leave_output(level);
 	return record_id;
 }

@@ -33,4 +33,11 @@ extern char *webhook_record_id(Relation rel, HeapTuple tuple);
 /* The columns of the primary key, in its order; returns how many. */
 extern int	webhook_record_key(Relation rel, AttrNumber **key);
 
+/*
+ * Text forms must not depend on the writer's session: bytea is hex, floats
+ * are shortest-precise, dates in ranges are ISO.  Returns what to end it with.
+ */
+extern int	webhook_record_enter_output(void);
+extern void webhook_record_leave_output(int level);
+
 #endif							/* WEBHOOK_RECORD_H */

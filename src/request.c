@@ -192,20 +192,6 @@ webhook_request_parse_headers(const char *headers, List **names,
 							 &actions);
 }
 
-void
-webhook_request_check_headers(const char *headers, Oid module)
-{
-	List	   *names;
-	List	   *templates;
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	webhook_request_parse_headers(headers, &names, &templates);
-	forboth(lc, names, lc2, templates)
-		webhook_template_check(lfirst(lc2), module,
-							   psprintf("header \"%s\"", (char *) lfirst(lc)));
-}
-
 /* ---------------------------------------------------------------------
  * URLs
  * ---------------------------------------------------------------------
@@ -228,15 +214,13 @@ append_stand_in(StringInfo out, const char *value, int len)
 }
 
 void
-webhook_request_check_url(const char *url, Oid module)
+webhook_request_check_url(const char *url)
 {
 	WebhookTemplate *tmpl = webhook_template_parse(url, "URL");
-	WebhookEvent event = {0};
 	StringInfoData sample;
 	char	   *authority;
 	char	   *problem;
 
-	webhook_template_check(tmpl, module, "URL");
 	for (const char *p = url; *p != '\0'; p++)
 	{
 		if (is_control(*p) || *p == '\t')
@@ -252,8 +236,7 @@ webhook_request_check_url(const char *url, Oid module)
 				 errhint("Scheme, host and port must be written out: https://example.com/${id}.")));
 
 	initStringInfo(&sample);
-	event.operation = event.webhook_id = event.module = "x";
-	webhook_template_fill(tmpl, &event, append_stand_in, &sample);
+	webhook_template_outline(tmpl, append_stand_in, &sample);
 	authority = strstr(sample.data, "://");
 	if (strchr(sample.data, ' ') != NULL)
 		problem = "URL contains a space";

@@ -47,13 +47,15 @@ extern void webhook_request_stamp(WebhookRequest *request,
 								  const char *webhook_id, TimestampTz now);
 
 /*
- * At configuration: raise an error with a hint for a URL template, header
- * name or header value that can't be right.
+ * At configuration: raise an error with a hint for a URL template that can't
+ * be right, whatever its placeholders are filled with.
  */
-extern void webhook_request_check_url(const char *url, Oid module);
-extern void webhook_request_check_headers(const char *headers, Oid module);
+extern void webhook_request_check_url(const char *url);
 
-/* Compile the headers of an action (JSON text, or NULL). */
+/*
+ * Compile the headers of an action (JSON text, or NULL).  Raises an error with
+ * a hint for a name or value that can't be right.
+ */
 extern void webhook_request_parse_headers(const char *headers, List **names,
 										  List **templates);
 

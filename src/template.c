@@ -146,9 +146,12 @@ parse_steps(WebhookPlaceholder *placeholder, const char *what)
 
 	for (;;)
 	{
+		char	   *exact;
+
 		placeholder->steps = lappend(placeholder->steps,
 									 parse_step(&p, placeholder->text, what,
-													&placeholder->exact));
+												&exact));
+		placeholder->exacts = lappend(placeholder->exacts, exact);
 		if (*p == '\0')
 			return;
 		if (*p != '.')
@@ -189,10 +192,12 @@ classify(WebhookPlaceholder *placeholder, const char *what)
 		return;
 	}
 	placeholder->steps = list_delete_first(placeholder->steps);
+	placeholder->exacts = list_delete_first(placeholder->exacts);
 	if (list_length(placeholder->steps) > 1)
 	{
-		if (placeholder->kind != WEBHOOK_PLACEHOLDER_COLUMN)
+		if (placeholder->kind == WEBHOOK_PLACEHOLDER_DELIVERY)
 			fail_syntax(what, "wrong placeholder", placeholder->text);
+		placeholder->is_old = placeholder->kind == WEBHOOK_PLACEHOLDER_OLD_COLUMN;
 		placeholder->kind = WEBHOOK_PLACEHOLDER_PATH;
 	}
 }
@@ -286,25 +291,15 @@ webhook_template_prefix(const WebhookTemplate *tmpl)
  * ---------------------------------------------------------------------
  */
 
-/* Values that are neither in the record nor known of the delivery. */
-static void
-check_computed(const WebhookPlaceholder *placeholder, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s: \"${%s}\" is not supported", what, placeholder->text),
-			 errhint("Use the record's own columns; a generated column can hold a computed value.")));
-}
-
 static void
 check_column(const WebhookPlaceholder *placeholder, Oid module,
 			 const char *what)
 {
 	const char *name = linitial(placeholder->steps);
+	const char *exact = linitial(placeholder->exacts);
 
 	if (get_attnum(module, name) > 0 ||
-		(placeholder->exact != NULL && list_length(placeholder->steps) == 1 &&
-		 get_attnum(module, placeholder->exact) > 0))
+		(exact != NULL && get_attnum(module, exact) > 0))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -349,12 +344,8 @@ webhook_template_check(const WebhookTemplate *tmpl, Oid module,
 				check_delivery(placeholder, what);
 				break;
 			case WEBHOOK_PLACEHOLDER_PATH:
-				check_column(placeholder, module, what);
-				check_computed(placeholder, what);
-				break;
 			case WEBHOOK_PLACEHOLDER_EXPRESSION:
-				check_computed(placeholder, what);
-				break;
+				break;			/* see webhook_computed_compile */
 		}
 	}
 }
@@ -377,16 +368,17 @@ set_text(JsonbValue *value, const char *text)
 	value->val.string.len = strlen(text);
 }
 
-/* key, or else exact, if that is not NULL */
-static void
+/* key, or else exact, if that is not NULL; false: there is neither */
+static bool
 look_up(Jsonb *jsonb, const char *key, const char *exact, JsonbValue *value)
 {
 	value->type = jbvNull;
 	if (jsonb == NULL || !JB_ROOT_IS_OBJECT(jsonb))
-		return;
-	if (getKeyJsonValueFromContainer(&jsonb->root, key, strlen(key), value) == NULL &&
-		exact != NULL)
-		(void) getKeyJsonValueFromContainer(&jsonb->root, exact, strlen(exact), value);
+		return false;
+	if (getKeyJsonValueFromContainer(&jsonb->root, key, strlen(key), value) != NULL)
+		return true;
+	return exact != NULL &&
+		getKeyJsonValueFromContainer(&jsonb->root, exact, strlen(exact), value) != NULL;
 }
 
 /* ISO 8601, in UTC. */
@@ -431,19 +423,26 @@ fill_placeholder(const WebhookPlaceholder *placeholder,
 	switch (placeholder->kind)
 	{
 		case WEBHOOK_PLACEHOLDER_COLUMN:
-			look_up(event->record, linitial(placeholder->steps),
-					placeholder->exact, value);
+			(void) look_up(event->record, linitial(placeholder->steps),
+						   linitial(placeholder->exacts), value);
 			break;
 		case WEBHOOK_PLACEHOLDER_OLD_COLUMN:
-			look_up(event->old_record, linitial(placeholder->steps),
-					placeholder->exact, value);
+			/* On a delete the record is the old row. */
+			(void) look_up(strcmp(event->operation, "DELETE") == 0 ?
+						   event->record : event->old_record,
+						   linitial(placeholder->steps),
+						   linitial(placeholder->exacts), value);
 			break;
 		case WEBHOOK_PLACEHOLDER_DELIVERY:
 			fill_delivery(linitial(placeholder->steps), event, value);
 			break;
 		case WEBHOOK_PLACEHOLDER_PATH:
 		case WEBHOOK_PLACEHOLDER_EXPRESSION:
-			look_up(event->computed, placeholder->text, NULL, value);
+			if (!look_up(event->computed, placeholder->text, NULL, value))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("\"${%s}\" was not asked for when the event was queued; webhook.retry computes it",
+								placeholder->text)));
 			break;
 	}
 }
@@ -504,6 +503,23 @@ webhook_template_fill(const WebhookTemplate *tmpl, const WebhookEvent *event,
 			escape(out, text.data, text.len);
 			pfree(text.data);
 		}
+	}
+}
+
+void
+webhook_template_outline(const WebhookTemplate *tmpl, WebhookEscape escape,
+						 StringInfo out)
+{
+	ListCell   *lc;
+
+	foreach(lc, tmpl->pieces)
+	{
+		Piece	   *piece = lfirst(lc);
+
+		if (piece->literal != NULL)
+			appendStringInfoString(out, piece->literal);
+		else
+			escape(out, "", 0);
 	}
 }
 

@@ -44,8 +44,9 @@ typedef struct WebhookPlaceholder
 								 * in "computed" */
 	List	   *steps;			/* of char *: the column's name; the steps of a
 								 * path; the name after "webhook." */
-	char	   *exact;			/* the last step as written, without folding;
-								 * NULL: it was quoted */
+	List	   *exacts;			/* the steps as written, without folding; NULL:
+								 * it was quoted */
+	bool		is_old;			/* a path from the old row */
 	char	   *expression;		/* SQL text of ${= ...} */
 } WebhookPlaceholder;
 
@@ -81,6 +82,10 @@ extern void webhook_template_fill(const WebhookTemplate *tmpl,
 								  const WebhookEvent *event,
 								  WebhookEscape escape, StringInfo out);
 
+/* The same with nothing for each placeholder. */
+extern void webhook_template_outline(const WebhookTemplate *tmpl,
+									 WebhookEscape escape, StringInfo out);
+
 /*
  * Fill with a value: a template that is one placeholder and nothing else
  * keeps its type; any other gives a string.  *value may point into the event
@@ -96,7 +101,7 @@ extern void webhook_value_text(const JsonbValue *value, StringInfo out);
 /*
  * Raise ERRCODE_UNDEFINED_COLUMN, with a hint, if a placeholder names a
  * column that the module does not have, or a webhook.* name that does not
- * exist.
+ * exist.  Paths and expressions are checked where they are compiled.
  */
 extern void webhook_template_check(const WebhookTemplate *tmpl, Oid module,
 								   const char *what);

@@ -26,7 +26,8 @@ CREATE TABLE webhook.workflow (
 	owner_email text,
 	owner regrole NOT NULL,
 	enabled boolean NOT NULL DEFAULT true,
-	description text
+	description text,
+	computed jsonb
 );
 COMMENT ON TABLE webhook.workflow IS 'workflows: a trigger, entry criteria and a recurrence on one module';
 COMMENT ON COLUMN webhook.workflow.workflow_id IS 'identifies the workflow, as RETURNed by webhook.create_workflow';
@@ -41,6 +42,7 @@ COMMENT ON COLUMN webhook.workflow.owner_email IS 'template of the address of th
 COMMENT ON COLUMN webhook.workflow.owner IS 'the role that created the workflow';
 COMMENT ON COLUMN webhook.workflow.enabled IS 'false: queues nothing';
 COMMENT ON COLUMN webhook.workflow.description IS 'what the workflow is for';
+COMMENT ON COLUMN webhook.workflow.computed IS 'internal: related and computed values that owner_email needs, with the SQL that computes them';
 CREATE INDEX workflow_module_idx ON webhook.workflow (module);
 
 -- No foreign keys: pg_restore loads these tables in any order, and in parallel.
@@ -62,7 +64,8 @@ CREATE TABLE webhook.action (
 	ordered boolean NOT NULL DEFAULT false,
 	max_in_flight integer CHECK (max_in_flight > 0),
 	rate_limit integer CHECK (rate_limit > 0),
-	enabled boolean NOT NULL DEFAULT true
+	enabled boolean NOT NULL DEFAULT true,
+	computed jsonb
 );
 COMMENT ON TABLE webhook.action IS 'webhook actions: where and how the data of a workflow''s record is sent; secrets are elsewhere';
 COMMENT ON COLUMN webhook.action.action_id IS 'identifies the action, as RETURNed by webhook.create_action';
@@ -83,6 +86,7 @@ COMMENT ON COLUMN webhook.action.ordered IS 'true: one record''s deliveries go o
 COMMENT ON COLUMN webhook.action.max_in_flight IS 'requests at the same time; NULL: webhook.max_in_flight_per_action';
 COMMENT ON COLUMN webhook.action.rate_limit IS 'requests a second; NULL: no limit';
 COMMENT ON COLUMN webhook.action.enabled IS 'false: queues nothing new, and what is queued waits';
+COMMENT ON COLUMN webhook.action.computed IS 'internal: related and computed values that the action needs, with the SQL that computes them';
 CREATE INDEX action_workflow_id_idx ON webhook.action (workflow_id);
 
 CREATE TABLE webhook.action_secret (
@@ -383,18 +387,19 @@ CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
 
 CREATE FUNCTION webhook.on_drop() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_drop';
-COMMENT ON FUNCTION webhook.on_drop IS 'internal: drops the workflows of dropped modules';
+COMMENT ON FUNCTION webhook.on_drop IS 'internal: drops the workflows of dropped modules, refuses to drop what others need';
 CREATE EVENT TRIGGER webhook_on_drop ON sql_drop
 	EXECUTE FUNCTION webhook.on_drop();
-COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules';
+COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules, refuses to drop what others need';
 
-CREATE FUNCTION webhook.on_alter_table() RETURNS event_trigger
-LANGUAGE C AS 'MODULE_PATHNAME', 'on_alter_table';
-COMMENT ON FUNCTION webhook.on_alter_table IS 'internal: refuses a change of a module that breaks a workflow or action';
-CREATE EVENT TRIGGER webhook_on_alter_table ON ddl_command_end
-	WHEN TAG IN ('ALTER TABLE')
-	EXECUTE FUNCTION webhook.on_alter_table();
-COMMENT ON EVENT TRIGGER webhook_on_alter_table IS 'refuses a change of a module that breaks a workflow or action';
+CREATE FUNCTION webhook.on_alter() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'on_alter';
+COMMENT ON FUNCTION webhook.on_alter IS 'internal: refuses a change that breaks a workflow or action';
+CREATE EVENT TRIGGER webhook_on_alter ON ddl_command_end
+	WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
+		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER OPERATOR')
+	EXECUTE FUNCTION webhook.on_alter();
+COMMENT ON EVENT TRIGGER webhook_on_alter IS 'refuses a change that breaks a workflow or action';
 
 CREATE FUNCTION webhook.on_grant() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_grant';

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "computed.h"
 #include "criteria.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -96,18 +97,29 @@ check_schedule(const char *schedule)
 				 errhint("Leave out the argument \"schedule\".")));
 }
 
+/* Compiles what it wants of related and computed values, too. */
 static void
-check_owner_email(const WebhookWorkflow *workflow)
+check_owner_email(WebhookWorkflow *workflow, Relation module, bool is_new)
 {
-	if (workflow->owner_email != NULL)
-		webhook_template_check(webhook_template_parse(workflow->owner_email,
-													  "owner_email"),
-							   workflow->module, "owner_email");
+	static const char *const what = "owner_email";
+	WebhookTemplate *tmpl;
+	List	   *wanted;
+
+	if (workflow->owner_email == NULL)
+	{
+		workflow->computed = NULL;
+		return;
+	}
+	tmpl = webhook_template_parse(workflow->owner_email, what);
+	webhook_template_check(tmpl, RelationGetRelid(module), what);
+	wanted = webhook_computed_collect(NIL, tmpl, what);
+	workflow->computed = webhook_computed_compile(wanted, workflow->computed,
+												  module, workflow->owner, is_new);
 }
 
 /* Returns the criteria; NULL: none. */
 static WebhookCriteria *
-check_workflow(const WebhookWorkflow *workflow, Relation module)
+check_workflow(WebhookWorkflow *workflow, Relation module)
 {
 	bool		is_delete = strcmp(workflow->trigger, "delete") == 0;
 	bool		is_change = strcmp(workflow->recurrence, "change") == 0;
@@ -139,18 +151,22 @@ check_workflow(const WebhookWorkflow *workflow, Relation module)
 									workflow->condition, workflow->trigger,
 									is_change);
 	}
-	check_owner_email(workflow);
+	check_owner_email(workflow, module, true);
 	return criteria;
 }
 
 void
-webhook_workflow_check_columns(const WebhookWorkflow *workflow, Relation module)
+webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 {
+	Jsonb	   *computed = workflow->computed;
+
 	if (workflow->condition != NULL)
 		webhook_criteria_check_columns(workflow->name, workflow->condition,
 									   module,
 									   strcmp(workflow->trigger, "delete") == 0);
-	check_owner_email(workflow);
+	check_owner_email(workflow, module, false);
+	if (!webhook_computed_is_same(workflow->computed, computed))
+		webhook_workflow_update(workflow);
 }
 
 /* ---------------------------------------------------------------------
@@ -277,6 +293,8 @@ alter_workflow(PG_FUNCTION_ARGS)
 	new = *old;
 	if (!PG_ARGISNULL(ARG_MODULE))
 		new.module = PG_GETARG_OID(ARG_MODULE);
+	if (new.module != old->module)
+		new.computed = NULL;
 	if (!PG_ARGISNULL(ARG_TRIGGER))
 		new.trigger = check_trigger(get_text(fcinfo, ARG_TRIGGER));
 	if (!PG_ARGISNULL(ARG_RECURRENCE))
@@ -302,7 +320,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 		relation_close(module, NoLock);
 	}
 	if (new.module != old->module)
-		webhook_workflow_check_actions(new.workflow_id, new.module);
+		webhook_workflow_fit_actions(new.workflow_id, new.module);
 
 	webhook_workflow_update(&new);
 	if (is_rebuilt)

@@ -9,6 +9,7 @@
 #define WEBHOOK_WORKFLOW_H
 
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 #include "utils/relcache.h"
 
 typedef struct WebhookWorkflow
@@ -23,6 +24,7 @@ typedef struct WebhookWorkflow
 	Oid			owner;
 	bool		enabled;
 	char	   *description;	/* NULL: none */
+	Jsonb	   *computed;		/* what owner_email wants; see computed.h */
 } WebhookWorkflow;
 
 /*
@@ -38,6 +40,9 @@ extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_find(List *modules);
 
+/* All that have related or computed values. */
+extern List *webhook_workflow_find_computing(void);
+
 /* Returns workflow_id; 0 where the name is taken. */
 extern int32 webhook_workflow_insert(const WebhookWorkflow *workflow);
 
@@ -50,13 +55,13 @@ extern void webhook_workflow_clear_seen(int32 workflow_id);
 
 /*
  * Raise ERRCODE_UNDEFINED_COLUMN if the criteria or owner_email name a column
- * that the module doesn't have.
+ * that the module doesn't have.  What has to be found anew is stored.
  */
-extern void webhook_workflow_check_columns(const WebhookWorkflow *workflow,
+extern void webhook_workflow_fit_columns(WebhookWorkflow *workflow,
 										   Relation module);
 
 /* Raise an error, naming the action, if one doesn't fit the module. */
-extern void webhook_workflow_check_actions(int32 workflow_id, Oid module);
+extern void webhook_workflow_fit_actions(int32 workflow_id, Oid module);
 
 /*
  * Delete a workflow with its actions and all that is left to do for it.  Its

@@ -41,6 +41,18 @@ copy_value(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
 	return value == NULL ? NULL : MemoryContextStrdup(context, value);
 }
 
+static Jsonb *
+copy_jsonb(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Jsonb	   *result = isnull ? NULL : DatumGetJsonbPCopy(value);
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 static WebhookWorkflow *
 copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
 {
@@ -58,12 +70,13 @@ copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
 	workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 8, &isnull));
 	workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
 	workflow->description = copy_value(tuple, desc, 10, context);
+	workflow->computed = copy_jsonb(tuple, desc, 11, context);
 	return workflow;
 }
 
 #define SELECT_WORKFLOW \
 	"SELECT workflow_id, name, module::oid, trigger, condition, recurrence," \
-	" owner_email, owner::oid, enabled, description FROM webhook.workflow"
+	" owner_email, owner::oid, enabled, description, computed FROM webhook.workflow"
 
 static List *
 read_workflows(const char *sql, int n, Oid *types, Datum *values)
@@ -125,6 +138,17 @@ webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
 }
 
 List *
+webhook_workflow_find_computing(void)
+{
+	return read_workflows(SELECT_WORKFLOW
+						  " w WHERE computed IS NOT NULL OR EXISTS"
+						  " (SELECT FROM webhook.action a"
+						  " WHERE a.workflow_id = w.workflow_id"
+						  " AND a.computed IS NOT NULL) ORDER BY workflow_id",
+						  0, NULL, NULL);
+}
+
+List *
 webhook_workflow_find(List *modules)
 {
 	Oid			types[1] = {OIDARRAYOID};
@@ -179,10 +203,11 @@ webhook_workflow_delete(int32 workflow_id)
 }
 
 /* The row as parameters: $1 is workflow_id, $2 the name, and so on. */
-#define N_COLUMNS 9
+#define N_COLUMNS 10
 
 static const Oid column_types[N_COLUMNS] = {
-	INT4OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, TEXTOID
+	INT4OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID,
+	TEXTOID, JSONBOID
 };
 
 static void
@@ -207,6 +232,10 @@ fill_columns(const WebhookWorkflow *workflow, Datum *values, char *nulls)
 	set_text(workflow->owner_email, &values[6], &nulls[6]);
 	values[7] = ObjectIdGetDatum(workflow->owner);
 	set_text(workflow->description, &values[8], &nulls[8]);
+	if (workflow->computed == NULL)
+		nulls[9] = 'n';
+	else
+		values[9] = JsonbPGetDatum(workflow->computed);
 }
 
 int32
@@ -223,8 +252,8 @@ webhook_workflow_insert(const WebhookWorkflow *workflow)
 	SPI_connect();
 	if (SPI_execute_with_args("INSERT INTO webhook.workflow (name, module,"
 							  " trigger, condition, recurrence, owner_email,"
-							  " owner, description)"
-							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9)"
+							  " owner, description, computed)"
+							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10)"
 							  " ON CONFLICT (name) DO NOTHING"
 							  " RETURNING workflow_id",
 							  N_COLUMNS, (Oid *) column_types, values, nulls,
@@ -248,7 +277,7 @@ webhook_workflow_update(const WebhookWorkflow *workflow)
 	fill_columns(workflow, values, nulls);
 	execute_sql("UPDATE webhook.workflow SET module = $3, trigger = $4,"
 				" condition = $5, recurrence = $6, owner_email = $7,"
-				" description = $9 WHERE workflow_id = $1",
+				" description = $9, computed = $10 WHERE workflow_id = $1",
 				N_COLUMNS, (Oid *) column_types, values, nulls);
 }
 
@@ -265,7 +294,7 @@ webhook_workflow_set_enabled(int32 workflow_id, bool enabled)
 }
 
 void
-webhook_workflow_check_actions(int32 workflow_id, Oid module)
+webhook_workflow_fit_actions(int32 workflow_id, Oid module)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Oid			types[1] = {INT4OID};
@@ -293,6 +322,6 @@ webhook_workflow_check_actions(int32 workflow_id, Oid module)
 	}
 	SPI_finish();
 	for (uint64 i = 0; i < n; i++)
-		webhook_action_check(actions[i], module);
+		webhook_action_fit(actions[i], module);
 	webhook_scope_leave(&scope);
 }

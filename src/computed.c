@@ -1,0 +1,575 @@
+/*-------------------------------------------------------------------------
+ *
+ * computed.c
+ *	  Related and computed values: checked at configuration, read once for an
+ *	  event.
+ *
+ * Runs in sessions.  Values are read in the transaction that queues, with the
+ * rights of the workflow's owner, in a security-restricted context.  An error
+ * in one must not fail the writer: it becomes the delivery's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tupconvert.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "computed.h"
+#include "executor/spi.h"
+#include "expression.h"
+#include "guard.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "path.h"
+#include "record.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* One distinct value. */
+typedef struct ComputedValue
+{
+	char	   *compiled;
+	SPIPlanPtr	plan;			/* NULL: not yet prepared, or no longer right */
+} ComputedValue;
+
+struct WebhookComputed
+{
+	dlist_node	node;
+	Oid			module;
+	Oid			owner;
+	int			n;
+	ComputedValue *values;
+	int			users;			/* who needs it, evaluations under way included */
+	bool		is_running;
+	bool		is_stale;		/* the module has changed */
+	MemoryContext context;
+};
+
+static dlist_head all = DLIST_STATIC_INIT(all);
+static bool is_registered = false;
+
+/* ---------------------------------------------------------------------
+ * Configuration
+ * ---------------------------------------------------------------------
+ */
+
+List *
+webhook_computed_collect(List *wanted, const WebhookTemplate *tmpl,
+						 const char *what)
+{
+	ListCell   *lc;
+
+	foreach(lc, webhook_template_placeholders(tmpl))
+	{
+		WebhookPlaceholder *placeholder = lfirst(lc);
+		WebhookWanted *want;
+
+		if (placeholder->kind != WEBHOOK_PLACEHOLDER_PATH &&
+			placeholder->kind != WEBHOOK_PLACEHOLDER_EXPRESSION)
+			continue;
+		want = palloc(sizeof(WebhookWanted));
+		want->placeholder = placeholder;
+		want->what = pstrdup(what);
+		wanted = lappend(wanted, want);
+	}
+	return wanted;
+}
+
+typedef struct CheckArguments
+{
+	const char *compiled;
+	Relation	module;
+	Oid			owner;
+	bool		with_rights;
+} CheckArguments;
+
+/*
+ * Prepare it, which looks up every name; to check every privilege also start
+ * it, without fetching anything: nothing is computed.
+ */
+static void
+check_compiled(void *arg)
+{
+	CheckArguments *args = arg;
+	Oid			relid = RelationGetRelid(args->module);
+	SPIPlanPtr	plan;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, args->owner);
+	SPI_connect();
+	plan = webhook_expression_prepare(args->compiled, &relid);
+	if (args->with_rights)
+	{
+		ParamListInfo params;
+
+		params = webhook_expression_params(RelationGetDescr(args->module), NULL, NULL);
+		SPI_cursor_close(SPI_cursor_open_with_paramlist(NULL, plan, params, false));
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+typedef struct CheckContext
+{
+	const WebhookWanted *want;
+	Oid			owner;
+} CheckContext;
+
+static void
+on_error(void *arg)
+{
+	const CheckContext *context = arg;
+	char	   *owner = GetUserNameFromId(context->owner, true);
+
+	errcontext("%s: \"${%s}\", with the rights of the workflow's owner \"%s\"",
+			   context->want->what, context->want->placeholder->text,
+			   owner != NULL ? owner : "?");
+}
+
+static char *
+find_text(Jsonb *object, const char *name)
+{
+	JsonbValue	value;
+
+	if (object == NULL ||
+		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL)
+		return NULL;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+static char *
+compile(const WebhookWanted *want, Relation module)
+{
+	const WebhookPlaceholder *placeholder = want->placeholder;
+
+	if (placeholder->kind == WEBHOOK_PLACEHOLDER_PATH)
+		return webhook_path_compile(placeholder->steps, placeholder->exacts,
+									placeholder->is_old, module, want->what);
+	return webhook_expression_compile(placeholder->expression, module, want->what);
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+{
+	JsonbValue	value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, text);
+	value.val.string.len = strlen(text);
+	pushJsonbValue(state, token, &value);
+}
+
+/* The SQL of one placeholder: as it is known, where that is still right. */
+static char *
+find_compiled(const WebhookWanted *want, Jsonb *known, Relation module,
+			  Oid owner, bool is_new)
+{
+	CheckArguments args = {find_text(known, want->placeholder->text), module, owner, is_new};
+	CheckContext context = {want, owner};
+	ErrorContextCallback callback;
+
+	/* A path may lead on, by the same foreign keys, to what was renamed. */
+	if (args.compiled != NULL && !is_new &&
+		want->placeholder->kind == WEBHOOK_PLACEHOLDER_PATH &&
+		webhook_guard_call(check_compiled, &args) != NULL)
+		args.compiled = NULL;
+	if (args.compiled == NULL)
+		args.compiled = compile(want, module);
+	callback.callback = on_error;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	check_compiled(&args);
+	error_context_stack = callback.previous;
+	return unconstify(char *, args.compiled);
+}
+
+Jsonb *
+webhook_computed_compile(List *wanted, Jsonb *known, Relation module, Oid owner,
+						 bool is_new)
+{
+	JsonbParseState *state = NULL;
+	ListCell   *lc;
+
+	if (wanted == NIL)
+		return NULL;
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	foreach(lc, wanted)
+	{
+		WebhookWanted *want = lfirst(lc);
+
+		push_string(&state, WJB_KEY, want->placeholder->text);
+		push_string(&state, WJB_VALUE,
+					find_compiled(want, known, module, owner, is_new));
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+bool
+webhook_computed_is_same(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return compareJsonbContainers(&a->root, &b->root) == 0;
+}
+
+/* ---------------------------------------------------------------------
+ * What is kept from event to event
+ * ---------------------------------------------------------------------
+ */
+
+static void
+on_relcache_inval(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all)
+	{
+		WebhookComputed *computed = dlist_container(WebhookComputed, node, iter.cur);
+
+		if (relid == InvalidOid || relid == computed->module)
+			computed->is_stale = true;
+	}
+}
+
+WebhookComputed *
+webhook_computed_create(Oid module, Oid owner)
+{
+	MemoryContext context = AllocSetContextCreate(CacheMemoryContext,
+												  "webhook computed values",
+												  ALLOCSET_SMALL_SIZES);
+	WebhookComputed *computed = MemoryContextAllocZero(context, sizeof(WebhookComputed));
+
+	if (!is_registered)
+	{
+		CacheRegisterRelcacheCallback(on_relcache_inval, (Datum) 0);
+		is_registered = true;
+	}
+	computed->context = context;
+	computed->module = module;
+	computed->owner = owner;
+	computed->users = 1;
+	dlist_push_tail(&all, &computed->node);
+	return computed;
+}
+
+static int
+add_value(WebhookComputed *computed, const char *compiled)
+{
+	MemoryContext old;
+
+	for (int i = 0; i < computed->n; i++)
+	{
+		if (strcmp(computed->values[i].compiled, compiled) == 0)
+			return i;
+	}
+	old = MemoryContextSwitchTo(computed->context);
+	computed->values = computed->values == NULL ?
+		palloc(sizeof(ComputedValue)) :
+		repalloc(computed->values, (computed->n + 1) * sizeof(ComputedValue));
+	computed->values[computed->n].compiled = pstrdup(compiled);
+	computed->values[computed->n].plan = NULL;
+	MemoryContextSwitchTo(old);
+	return computed->n++;
+}
+
+int
+webhook_computed_add(WebhookComputed *computed, Jsonb *compiled,
+					 int **positions, char ***names)
+{
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	int			n = JB_ROOT_COUNT(compiled);
+	int			i = 0;
+
+	*positions = palloc(Max(n, 1) * sizeof(int));
+	*names = palloc(Max(n, 1) * sizeof(char *));
+	it = JsonbIteratorInit(&compiled->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *text;
+
+		if (token != WJB_KEY && token != WJB_VALUE)
+			continue;
+		text = pnstrdup(value.val.string.val, value.val.string.len);
+		if (token == WJB_KEY)
+			(*names)[i] = text;
+		else
+			(*positions)[i++] = add_value(computed, text);
+	}
+	return i;
+}
+
+int
+webhook_computed_count(const WebhookComputed *computed)
+{
+	return computed->n;
+}
+
+static void
+free_plans(WebhookComputed *computed)
+{
+	for (int i = 0; i < computed->n; i++)
+	{
+		if (computed->values[i].plan != NULL)
+			SPI_freeplan(computed->values[i].plan);
+		computed->values[i].plan = NULL;
+	}
+}
+
+void
+webhook_computed_release(WebhookComputed *computed)
+{
+	if (--computed->users > 0)
+		return;
+	free_plans(computed);
+	dlist_delete(&computed->node);
+	MemoryContextDelete(computed->context);
+}
+
+/* ---------------------------------------------------------------------
+ * Events
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct Evaluation
+{
+	WebhookComputed *computed;
+	ParamListInfo params;
+	Jsonb	  **values;
+	int			next;			/* being computed */
+	MemoryContext context;		/* for the values */
+} Evaluation;
+
+static Jsonb *
+evaluate_value(Evaluation *evaluation, ComputedValue *value)
+{
+	Jsonb	   *result = NULL;
+	Datum		datum;
+	bool		isnull;
+
+	if (value->plan == NULL)
+	{
+		SPIPlanPtr	plan = webhook_expression_prepare(value->compiled,
+													  &evaluation->computed->module);
+
+		if (SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not keep a plan");
+		value->plan = plan;
+	}
+	if (SPI_execute_plan_with_paramlist(value->plan, evaluation->params,
+										false, 2) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not compute: %s", value->compiled);
+	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(evaluation->context);
+
+		result = DatumGetJsonbPCopy(datum);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return result;
+}
+
+/* All that are left; an error leaves "next" at the one that raised it. */
+static void
+evaluate_rest(void *arg)
+{
+	Evaluation *evaluation = arg;
+	WebhookComputed *computed = evaluation->computed;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, computed->owner);
+	SPI_connect();
+	for (; evaluation->next < computed->n; evaluation->next++)
+		evaluation->values[evaluation->next] =
+			evaluate_value(evaluation, &computed->values[evaluation->next]);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+/*
+ * The row as the module has it: the columns of a partition may be in another
+ * order.
+ */
+static HeapTuple
+convert_tuple(HeapTuple tuple, Relation rel, Relation module)
+{
+	TupleConversionMap *map;
+
+	if (tuple == NULL || rel == module)
+		return tuple;
+	map = convert_tuples_by_name(RelationGetDescr(rel), RelationGetDescr(module));
+	return map == NULL ? tuple : execute_attr_map_tuple(tuple, map);
+}
+
+static void
+evaluate_all(Evaluation *evaluation, char **errors)
+{
+	WebhookComputed *computed = evaluation->computed;
+
+	while (evaluation->next < computed->n)
+	{
+		char	   *problem = webhook_guard_call(evaluate_rest, evaluation);
+
+		if (problem == NULL)
+			break;
+		evaluation->values[evaluation->next] = NULL;
+		errors[evaluation->next++] = problem;
+	}
+}
+
+void
+webhook_computed_evaluate(WebhookComputed *computed, Relation rel,
+						  HeapTuple tuple, HeapTuple old_tuple,
+						  Jsonb **values, char **errors)
+{
+	Relation	module = table_open(computed->module, AccessShareLock);
+	Evaluation	evaluation = {computed};
+	bool		was_running = computed->is_running;
+	int			level = webhook_record_enter_output();
+
+	evaluation.params =
+		webhook_expression_params(RelationGetDescr(module),
+								  convert_tuple(tuple, rel, module),
+								  convert_tuple(old_tuple, rel, module));
+	evaluation.values = values;
+	evaluation.context = CurrentMemoryContext;
+	memset(errors, 0, computed->n * sizeof(char *));
+
+	/* What it calls may queue events of its own, and reset what is kept. */
+	if (computed->is_stale && !was_running)
+	{
+		free_plans(computed);
+		computed->is_stale = false;
+	}
+	computed->users++;
+	computed->is_running = true;
+	PG_TRY();
+	{
+		evaluate_all(&evaluation, errors);
+	}
+	PG_FINALLY();
+	{
+		computed->is_running = was_running;
+		webhook_computed_release(computed);
+	}
+	PG_END_TRY();
+	webhook_record_leave_output(level);
+	table_close(module, NoLock);
+}
+
+/* SQL NULL is JSON's null. */
+static void
+push_value(JsonbParseState **state, const char *name, Jsonb *jsonb)
+{
+	JsonbValue	value;
+
+	push_string(state, WJB_KEY, name);
+	if (jsonb == NULL)
+		value.type = jbvNull;
+	else if (JB_ROOT_IS_SCALAR(jsonb))
+		(void) JsonbExtractScalar(&jsonb->root, &value);
+	else
+	{
+		value.type = jbvBinary;
+		value.val.binary.data = &jsonb->root;
+		value.val.binary.len = VARSIZE_ANY_EXHDR(jsonb);
+	}
+	pushJsonbValue(state, WJB_VALUE, &value);
+}
+
+char *
+webhook_computed_push(JsonbParseState **state, int n, const int *positions,
+					  char **names, Jsonb **values, char **errors)
+{
+	char	   *problem = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (errors[positions[i]] == NULL)
+			push_value(state, names[i], values[positions[i]]);
+		else if (problem == NULL)
+			problem = psprintf("\"${%s}\" could not be computed: %s", names[i],
+							   errors[positions[i]]);
+	}
+	return problem;
+}
+
+static Jsonb *
+merge(Jsonb *a, Jsonb *b)
+{
+	if (a == NULL)
+		return b;
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(a),
+											  JsonbPGetDatum(b)));
+}
+
+/* Those of "compiled" that "known" doesn't have; NULL: none. */
+static Jsonb *
+subtract(Jsonb *compiled, Jsonb *known)
+{
+	Datum		rest = JsonbPGetDatum(compiled);
+	JsonbIterator *it;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+
+	if (known == NULL)
+		return compiled;
+	it = JsonbIteratorInit(&known->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			rest = DirectFunctionCall2(jsonb_delete, rest,
+									   PointerGetDatum(cstring_to_text_with_len(value.val.string.val,
+																				value.val.string.len)));
+	}
+	return JB_ROOT_COUNT(DatumGetJsonbP(rest)) == 0 ? NULL : DatumGetJsonbP(rest);
+}
+
+Jsonb *
+webhook_computed_once(Jsonb *compiled, Jsonb *known, Oid owner, Relation rel,
+					  HeapTuple tuple, HeapTuple old_tuple)
+{
+	WebhookComputed *computed;
+	int		   *positions;
+	char	  **names;
+	Jsonb	  **values;
+	char	  **errors;
+	JsonbParseState *state = NULL;
+	char	   *problem;
+	int			n;
+
+	if (compiled != NULL)
+		compiled = subtract(compiled, known);
+	if (compiled == NULL)
+		return known;
+
+	computed = webhook_computed_create(RelationGetRelid(rel), owner);
+	n = webhook_computed_add(computed, compiled, &positions, &names);
+	values = palloc0(n * sizeof(Jsonb *));
+	errors = palloc0(n * sizeof(char *));
+	PG_TRY();
+	{
+		webhook_computed_evaluate(computed, rel, tuple, old_tuple, values, errors);
+	}
+	PG_FINALLY();
+	{
+		webhook_computed_release(computed);
+	}
+	PG_END_TRY();
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	problem = webhook_computed_push(&state, n, positions, names, values, errors);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("%s", problem)));
+	return merge(known, JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}

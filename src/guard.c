@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.c
+ *	  What can go wrong with one record's data must not fail its writer.
+ *
+ * Runs in the writer's session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "guard.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/* Is it the session's or the transaction's trouble, not the record's? */
+static bool
+is_general(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_ADMIN_SHUTDOWN);
+}
+
+char *
+webhook_guard_call(WebhookGuarded function, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile problem = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		function(arg);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (is_general(error->sqlerrcode))
+			ReThrowError(error);
+		problem = error->message;
+	}
+	PG_END_TRY();
+	return problem;
+}

@@ -1,0 +1,249 @@
+/*-------------------------------------------------------------------------
+ *
+ * recompute.c
+ *	  Related and computed values that a delivery in the log lacks.
+ *
+ * Runs in sessions, when somebody sends a delivery again: a value may have
+ * failed when the event was queued, or not yet have been asked for.  The worker
+ * evaluates nothing that a user wrote, so it is made up for here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "computed.h"
+#include "executor/spi.h"
+#include "guard.h"
+#include "recompute.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#define BATCH_SIZE 100
+
+/* What is needed of a delivery. */
+typedef struct Lacking
+{
+	Oid			module;
+	Oid			owner;
+	Jsonb	   *record;
+	Jsonb	   *old_record;
+	Jsonb	   *known;
+	Jsonb	   *compiled;
+} Lacking;
+
+static Jsonb *
+copy_jsonb(int column, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
+									  SPI_tuptable->tupdesc, column, &isnull);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Jsonb	   *result = isnull ? NULL : DatumGetJsonbPCopy(value);
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* False: it lacks nothing. */
+static bool
+read_lacking(int64 log_id, Lacking *lacking)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid			types[1] = {INT8OID};
+	Datum		values[1];
+	bool		isnull;
+	bool		found;
+
+	values[0] = Int64GetDatum(log_id);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT w.module::oid, w.owner::oid, l.record,"
+							  " l.old_record, l.computed, a.computed"
+							  " FROM webhook.webhook_log l"
+							  " JOIN webhook.action a ON a.action_id = l.action_id"
+							  " JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
+							  " WHERE l.log_id = $1 AND l.record IS NOT NULL"
+							  " AND " WEBHOOK_LACKS_VALUES,
+							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read delivery " INT64_FORMAT, log_id);
+	found = SPI_processed > 0;
+	if (found)
+	{
+		lacking->module = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
+														 SPI_tuptable->tupdesc, 1, &isnull));
+		lacking->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
+														SPI_tuptable->tupdesc, 2, &isnull));
+		lacking->record = copy_jsonb(3, context);
+		lacking->old_record = copy_jsonb(4, context);
+		lacking->known = copy_jsonb(5, context);
+		lacking->compiled = copy_jsonb(6, context);
+	}
+	SPI_finish();
+	return found;
+}
+
+/* The logged record as a row of the module as it is now. */
+static HeapTuple
+make_tuple(Jsonb *record, Relation module)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	Oid			types[1] = {JSONBOID};
+	Datum		values[1];
+	HeapTupleData tuple;
+	HeapTuple	result;
+	bool		isnull;
+	char	   *sql;
+
+	if (record == NULL)
+		return NULL;
+	sql = psprintf("SELECT pg_catalog.jsonb_populate_record(NULL::%s, $1)",
+				   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(module)),
+											  RelationGetRelationName(module)));
+	values[0] = JsonbPGetDatum(record);
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT ||
+		SPI_processed != 1)
+		elog(ERROR, "could not make a row of a logged record");
+	tuple.t_data = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[0],
+														 SPI_tuptable->tupdesc, 1, &isnull));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(tuple.t_data);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = RelationGetRelid(module);
+	old = MemoryContextSwitchTo(context);
+	result = heap_copytuple(&tuple);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	return result;
+}
+
+static void
+store(int64 log_id, Jsonb *computed)
+{
+	Oid			types[2] = {INT8OID, JSONBOID};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(log_id);
+	values[1] = JsonbPGetDatum(computed);
+	SPI_connect();
+	if (SPI_execute_with_args("UPDATE webhook.webhook_log SET computed = $2"
+							  " WHERE log_id = $1", 2, types, values, NULL,
+							  false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not store computed values");
+	SPI_finish();
+}
+
+void
+webhook_recompute_one(int64 log_id)
+{
+	Lacking		lacking;
+	Relation	module;
+	HeapTuple	tuple;
+	HeapTuple	old_tuple;
+	Jsonb	   *computed;
+	WebhookScope scope;
+
+	if (!read_lacking(log_id, &lacking))
+		return;
+	module = table_open(lacking.module, AccessShareLock);
+	webhook_scope_enter(&scope, lacking.owner);
+	tuple = make_tuple(lacking.record, module);
+	old_tuple = make_tuple(lacking.old_record, module);
+	webhook_scope_leave(&scope);
+	computed = webhook_computed_once(lacking.compiled, lacking.known, lacking.owner,
+									 module, tuple, old_tuple);
+	table_close(module, NoLock);
+	store(log_id, computed);
+}
+
+static void
+recompute_guarded(void *arg)
+{
+	webhook_recompute_one(*(int64 *) arg);
+}
+
+static void
+store_error(int64 log_id, const char *error)
+{
+	Oid			types[2] = {INT8OID, TEXTOID};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(log_id);
+	values[1] = CStringGetTextDatum(error);
+	SPI_connect();
+	if (SPI_execute_with_args("UPDATE webhook.webhook_log SET error = $2"
+							  " WHERE log_id = $1", 2, types, values, NULL,
+							  false, 0) != SPI_OK_UPDATE)
+		elog(ERROR, "could not store an error");
+	SPI_finish();
+}
+
+/* The next deliveries behind "after" that lack something; returns how many. */
+static int
+read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
+{
+	int			n;
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT l.log_id FROM webhook.webhook_log l"
+							  " JOIN webhook.action a ON a.action_id = l.action_id"
+							  " WHERE l.status = 'Failed' AND l.log_id > $1"
+							  " AND ($2 IS NULL OR l.action_id = $2)"
+							  " AND ($3 IS NULL OR coalesce(l.completed_at,"
+							  " l.dispatched_at, l.queued_at) >= $3)"
+							  " AND l.error IS DISTINCT FROM 'canceled'"
+							  " AND pg_has_role($4, l.owner::oid, 'MEMBER')"
+							  " AND l.record IS NOT NULL AND " WEBHOOK_LACKS_VALUES
+							  " ORDER BY l.log_id LIMIT " CppAsString2(BATCH_SIZE),
+							  4, types, values, nulls, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read failed deliveries");
+	n = (int) SPI_processed;
+	for (int i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		log_ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+												 SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_finish();
+	return n;
+}
+
+void
+webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role)
+{
+	Oid			types[4] = {INT8OID, INT4OID, TIMESTAMPTZOID, OIDOID};
+	Datum		values[4];
+	char		nulls[4] = {' ', ' ', ' ', ' '};
+	int64		log_ids[BATCH_SIZE];
+	MemoryContext context;
+	MemoryContext old;
+	int			n;
+
+	nulls[1] = action_id == 0 ? 'n' : ' ';
+	nulls[2] = since == 0 ? 'n' : ' ';
+	values[0] = Int64GetDatum(-1);
+	values[1] = Int32GetDatum(action_id);
+	values[2] = TimestampTzGetDatum(since);
+	values[3] = ObjectIdGetDatum(role);
+	context = AllocSetContextCreate(CurrentMemoryContext, "webhook recompute",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	while ((n = read_batch(types, values, nulls, log_ids)) > 0)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			char	   *problem = webhook_guard_call(recompute_guarded, &log_ids[i]);
+
+			if (problem != NULL)
+				store_error(log_ids[i], problem);
+		}
+		values[0] = Int64GetDatum(log_ids[n - 1]);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
