@@ -27,6 +27,7 @@ OBJS = \
 	src/computed.o \
 	src/record.o \
 	src/move.o \
+	src/document.o \
 	src/delivery.o \
 	src/recompute.o \
 	src/lookup.o \

@@ -313,6 +313,18 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'rotate_secret';
 COMMENT ON FUNCTION webhook.rotate_secret IS 'sign with a new secret, and for the time of the overlap with the one before as well';
 
 -- ---------------------------------------------------------------------------
+-- Workflows as a document
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION webhook.export() RETURNS json
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'export';
+COMMENT ON FUNCTION webhook.export IS 'all workflows and actions that the caller may see as one document, for version control and for webhook.import; no secrets';
+
+CREATE FUNCTION webhook.import(document json) RETURNS TABLE (kind text, name text, done text)
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'import';
+COMMENT ON FUNCTION webhook.import IS 'create or change workflows and actions to be as a document says; done is created, changed or unchanged. Workflows that it does not name stay; actions that it does not name are disabled';
+
+-- ---------------------------------------------------------------------------
 -- Deliveries
 -- ---------------------------------------------------------------------------
 
