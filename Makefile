@@ -41,6 +41,10 @@ OBJS = \
 	src/address.o \
 	src/sender.o \
 	src/transfer.o \
+	src/smtp.o \
+	src/mail.o \
+	src/mail_digest.o \
+	src/mail_text.o \
 	src/answer.o \
 	src/text.o \
 	src/queue.o \

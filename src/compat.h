@@ -49,6 +49,19 @@
 	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #endif
 
+/* PostgreSQL 18 has base64 of uint8, not char. */
+#if PG_VERSION_NUM >= 180000
+#define webhook_b64_encode(src, len, dst, size) \
+	pg_b64_encode((const uint8 *) (src), len, dst, size)
+#define webhook_b64_decode(src, len, dst, size) \
+	pg_b64_decode(src, len, (uint8 *) (dst), size)
+#else
+#define webhook_b64_encode(src, len, dst, size) \
+	pg_b64_encode((const char *) (src), len, dst, size)
+#define webhook_b64_decode(src, len, dst, size) \
+	pg_b64_decode(src, len, (char *) (dst), size)
+#endif
+
 /*
  * PostgreSQL 16 keeps what check hooks allocate in a memory context of its
  * own; before, it was malloc'd.

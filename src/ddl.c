@@ -325,7 +325,7 @@ static const char *const grants_sql =
 " coalesce(c.relacl, acldefault('r', c.relowner))"
 " FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid"
 " WHERE c.relkind = 'r' AND c.relname IN"
-" ('workflow', 'action', 'webhook_log', 'webhook_attempt')"
+" ('workflow', 'action', 'webhook_log', 'webhook_attempt', 'mail_log')"
 " OR c.relkind = 'v' AND c.relname LIKE 'stat\\_%'), "
 "held AS ("
 " SELECT o.what, o.name, a.grantee, o.owner"

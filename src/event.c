@@ -22,6 +22,7 @@
 #include "event.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "mail.h"
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"
@@ -413,6 +414,9 @@ insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 		(void) webhook_insert_index_tuples(rri, slot, estate);
 		if (error == NULL)
 			webhook_shared_wake_at_commit(action->action_id, now);
+		else
+			webhook_mail_note_queued(DatumGetInt64(slot->tts_values[LOG_LOG_ID]),
+									 action->action_id, record->record_id, error);
 	}
 
 	ExecCloseIndices(rri);

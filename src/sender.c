@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.c
- *	  HTTP requests in flight, on libcurl.
+ *	  HTTP requests, and mails, in flight, on libcurl.
  *
  * One thread, one curl multi handle, any number of requests.  curl's sockets
  * are watched by an epoll descriptor of our own, which the worker's
@@ -30,6 +30,7 @@
 #include "portability/instr_time.h"
 #include "sender.h"
 #include "settings.h"
+#include "smtp.h"
 #include "storage/fd.h"
 #include "transfer.h"
 #include "utils/timestamp.h"
@@ -61,6 +62,8 @@ static int	capacity = 0;
 static int	n_in_flight = 0;	/* sent and not yet given back */
 static WebhookSend *done_head = NULL;
 static WebhookSend *done_tail = NULL;
+static int	n_mails = 0;			/* the same of mails */
+static WebhookMail *done_mails = NULL;
 static sigset_t blocked_signals;
 static locale_t utf8_locale = (locale_t) 0;
 
@@ -298,6 +301,50 @@ webhook_sender_send(WebhookSend *send)
 	}
 }
 
+void
+webhook_sender_send_mail(WebhookMail *mail)
+{
+	CurlScope	scope;
+	WebhookTransfer *t;
+	bool		is_started = false;
+
+	mail->is_sent = mail->is_refused = false;
+	mail->error = NULL;
+	n_mails++;
+	enter_curl(&scope);
+	t = webhook_smtp_take(mail);
+	if (t != NULL)
+	{
+		is_started = curl_multi_add_handle(networks->multi, t->easy) == CURLM_OK;
+		if (is_started)
+		{
+			t->network = networks;
+			networks->n_transfers++;
+		}
+		else
+			webhook_smtp_release(t);
+	}
+	leave_curl(&scope);
+	if (!is_started)
+	{
+		mail->error = webhook_answer_format(mail->context,
+											"could not send: out of memory");
+		mail->next = done_mails;
+		done_mails = mail;
+	}
+}
+
+static void
+finish_mail(WebhookTransfer *t, CURLcode result)
+{
+	WebhookMail *mail = t->mail;
+
+	webhook_smtp_judge(t, result);
+	webhook_smtp_release(t);
+	mail->next = done_mails;
+	done_mails = mail;
+}
+
 /* Take from curl what it has finished. */
 static void
 collect(Network *network)
@@ -316,6 +363,12 @@ collect(Network *network)
 			continue;
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
 		curl_multi_remove_handle(network->multi, easy);
+		if (t->mail != NULL)
+		{
+			network->n_transfers--;
+			finish_mail(t, result);
+			continue;
+		}
 
 		send = t->send;
 		send->duration = get_clock() - t->started;
@@ -402,6 +455,25 @@ webhook_sender_done(void)
 	return send;
 }
 
+WebhookMail *
+webhook_sender_done_mail(void)
+{
+	WebhookMail *mail = done_mails;
+
+	if (mail != NULL)
+	{
+		done_mails = mail->next;
+		n_mails--;
+	}
+	return mail;
+}
+
+int
+webhook_sender_mails_in_flight(void)
+{
+	return n_mails;
+}
+
 pgsocket
 webhook_sender_socket(void)
 {
@@ -414,7 +486,7 @@ webhook_sender_timeout(void)
 	int64		deadline = -1;
 	int64		left;
 
-	if (done_head != NULL)
+	if (done_head != NULL || done_mails != NULL)
 		return 0;
 	for (Network *network = networks; network != NULL; network = network->next)
 	{

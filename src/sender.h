@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * sender.h
- *	  HTTP requests in flight.  Knows nothing of tables.
+ *	  HTTP requests, and mails, in flight.  Knows nothing of tables.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,6 +56,30 @@ typedef struct WebhookSend
 	struct WebhookSend *next;	/* sender's own */
 } WebhookSend;
 
+/* One mail by SMTP; allocated and kept as a request is. */
+typedef struct WebhookMail
+{
+	/* given; all text is UTF-8 */
+	MemoryContext context;
+	int64		mail_id;
+	int			attempts;		/* before this one */
+	const char *url;			/* smtp:// or smtps:// */
+	const char *username;		/* NULL: no authentication */
+	const char *password;
+	const char *sender;			/* plain addresses */
+	const char *recipient;
+	const char *message;		/* header and body, lines end with CR LF */
+	size_t		message_len;
+	int64		timeout;		/* ms */
+
+	/* the answer */
+	bool		is_sent;
+	bool		is_refused;		/* not sent, and never will be */
+	char	   *error;			/* server's encoding */
+
+	struct WebhookMail *next;	/* sender's own */
+} WebhookMail;
+
 /*
  * Set up libcurl in this process; raises ERRCODE_OUT_OF_MEMORY or
  * ERRCODE_SYSTEM_ERROR.  Called once, after the fork.
@@ -83,6 +107,11 @@ extern WebhookSend *webhook_sender_done(void);
 
 /* How many are in flight. */
 extern int	webhook_sender_in_flight(void);
+
+/* The same for mails, which are not counted among the requests. */
+extern void webhook_sender_send_mail(WebhookMail *mail);
+extern WebhookMail *webhook_sender_done_mail(void);
+extern int	webhook_sender_mails_in_flight(void);
 
 /* How many may be in flight with the descriptors that this process has. */
 extern int	webhook_sender_capacity(void);

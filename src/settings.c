@@ -43,11 +43,18 @@ char	   *webhook_ca_file;
 char	   *webhook_proxy;
 char	   *webhook_certificate_directory;
 char	   *webhook_databases;
+char	   *webhook_smtp_url;
+char	   *webhook_smtp_username;
+char	   *webhook_smtp_password;
+char	   *webhook_smtp_from;
+int			webhook_mail_on;
+int			webhook_mail_interval;
 
 const WebhookSchedule *webhook_default_schedule;
 const WebhookNetworks *webhook_networks;
 
 static char *log_retention_text;
+static char *mail_on_text;
 
 /* The words for units that PostgreSQL's settings and intervals know. */
 static const struct
@@ -258,9 +265,9 @@ assign_log_retention(const char *newval, void *extra)
 	webhook_log_retention = *(int *) extra;
 }
 
-/* The names in webhook.databases; false: not a list. */
+/* The words of a list; false: not a list. */
 static bool
-split_databases(const char *list, List **names, char **copy)
+split_list(const char *list, List **names, char **copy)
 {
 	*copy = pstrdup(list);
 	return SplitIdentifierString(*copy, ',', names);
@@ -271,7 +278,7 @@ check_databases(char **newval, void **extra, GucSource source)
 {
 	List	   *names = NIL;
 	char	   *copy;
-	bool		is_list = split_databases(*newval, &names, &copy);
+	bool		is_list = split_list(*newval, &names, &copy);
 
 	if (!is_list)
 	{
@@ -291,7 +298,7 @@ webhook_settings_has_database(const char *name)
 	bool		found = false;
 	ListCell   *lc;
 
-	if (split_databases(webhook_databases, &names, &copy))
+	if (split_list(webhook_databases, &names, &copy))
 	{
 		foreach(lc, names)
 		{
@@ -304,6 +311,90 @@ webhook_settings_has_database(const char *name)
 	list_free(names);
 	pfree(copy);
 	return found;
+}
+
+static bool
+check_mail_on(char **newval, void **extra, GucSource source)
+{
+	static const struct
+	{
+		const char *word;
+		int			flag;
+	}			words[] = {
+		{"first", WEBHOOK_MAIL_FIRST},
+		{"every", WEBHOOK_MAIL_EVERY},
+		{"final", WEBHOOK_MAIL_FINAL},
+	};
+	List	   *names = NIL;
+	char	   *copy;
+	bool		ok = split_list(*newval, &names, &copy);
+	int		   *flags = webhook_guc_malloc(sizeof(int));
+	ListCell   *lc;
+
+	if (flags == NULL)
+		return false;
+	*flags = 0;
+	foreach(lc, names)
+	{
+		int			found = 0;
+
+		for (int i = 0; i < lengthof(words); i++)
+		{
+			if (strcmp(lfirst(lc), words[i].word) == 0)
+				found = words[i].flag;
+		}
+		ok = ok && found != 0;
+		*flags |= found;
+	}
+	list_free(names);
+	pfree(copy);
+	if (!ok)
+	{
+		GUC_check_errdetail("The value is not a list of the words \"first\", \"every\" and \"final\".");
+		webhook_guc_free(flags);
+		return false;
+	}
+	*extra = flags;
+	return true;
+}
+
+static void
+assign_mail_on(const char *newval, void *extra)
+{
+	webhook_mail_on = *(int *) extra;
+}
+
+static bool
+check_smtp_url(char **newval, void **extra, GucSource source)
+{
+	const char *host = strstr(*newval, "://");
+
+	if ((*newval)[0] == '\0')
+		return true;
+	if (host == NULL ||
+		(pg_strncasecmp(*newval, "smtp://", 7) != 0 &&
+		 pg_strncasecmp(*newval, "smtps://", 8) != 0) ||
+		strcspn(host + 3, "/?#:") == 0 || strpbrk(*newval, " \t\r\n@") != NULL)
+	{
+		GUC_check_errdetail("The value is no URL of a mail server.");
+		GUC_check_errhint("Write smtp://host:port (STARTTLS) or smtps://host:port (TLS); the user name is webhook.smtp_username.");
+		return false;
+	}
+	return true;
+}
+
+static bool
+check_smtp_from(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0')
+		return true;
+	if (strchr(*newval, '@') == NULL || strpbrk(*newval, "\r\n") != NULL)
+	{
+		GUC_check_errdetail("The value is no mail address.");
+		GUC_check_errhint("Write crm@example.com, or CRM <crm@example.com>.");
+		return false;
+	}
+	return true;
 }
 
 /* ---------------------------------------------------------------------
@@ -414,10 +505,40 @@ define_network(void)
 				  &webhook_proxy, "", GUC_SUPERUSER_ONLY, NULL, NULL);
 }
 
+static void
+define_mail(void)
+{
+	define_string("webhook.smtp_url",
+				  "Sets the mail server that tells of failures.",
+				  "smtp://host:port, with STARTTLS, or smtps://host:port. Empty means that nobody is told. webhook.allowed_networks does not apply.",
+				  &webhook_smtp_url, "", 0, check_smtp_url, NULL);
+	define_string("webhook.smtp_username",
+				  "Sets the user name for the mail server.",
+				  "Empty means no authentication; with a user name TLS is required.",
+				  &webhook_smtp_username, "", GUC_SUPERUSER_ONLY, NULL, NULL);
+	define_string("webhook.smtp_password",
+				  "Sets the password for the mail server.", NULL,
+				  &webhook_smtp_password, "", GUC_SUPERUSER_ONLY, NULL, NULL);
+	define_string("webhook.smtp_from",
+				  "Sets the sender of mails.",
+				  "An address, or a name and an address in angle brackets. Empty means webhook@ and the host's name.",
+				  &webhook_smtp_from, "", 0, check_smtp_from, NULL);
+	define_string("webhook.mail_on",
+				  "Sets which failures of a delivery are told by mail.",
+				  "A list of \"first\" (the first failed attempt), \"every\" and \"final\" (it is given up).",
+				  &mail_on_text, "first, final", GUC_LIST_INPUT,
+				  check_mail_on, assign_mail_on);
+	define_int("webhook.mail_interval",
+			   "Sets the minimum time between two mails about one action to the same recipient.",
+			   "What fails in between is told together.",
+			   &webhook_mail_interval, 15 * 60, 0, 30 * 24 * 3600, GUC_UNIT_S);
+}
+
 void
 webhook_settings_init(void)
 {
 	define_deliveries();
 	define_network();
+	define_mail();
 	MarkGUCPrefixReserved("webhook");
 }

@@ -17,6 +17,11 @@ typedef struct WebhookSchedule
 	int64		delays[FLEXIBLE_ARRAY_MEMBER];	/* microseconds */
 } WebhookSchedule;
 
+/* Parsed form of webhook.mail_on: what is told. */
+#define WEBHOOK_MAIL_FIRST 1
+#define WEBHOOK_MAIL_EVERY 2
+#define WEBHOOK_MAIL_FINAL 4
+
 extern bool webhook_enabled;
 extern int	webhook_workers_per_database;
 extern int	webhook_timeout;	/* ms */
@@ -34,6 +39,12 @@ extern char *webhook_ca_file;
 extern char *webhook_proxy;
 extern char *webhook_certificate_directory;
 extern char *webhook_databases;
+extern char *webhook_smtp_url;
+extern char *webhook_smtp_username;
+extern char *webhook_smtp_password;
+extern char *webhook_smtp_from;
+extern int	webhook_mail_on;	/* WEBHOOK_MAIL_* */
+extern int	webhook_mail_interval;	/* seconds */
 
 /* What the check hooks made of the strings; never NULL after start. */
 extern const WebhookSchedule *webhook_default_schedule;

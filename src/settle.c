@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mail.h"
 #include "mb/pg_wchar.h"
 #include "settle.h"
 #include "text.h"
@@ -132,6 +133,7 @@ settle_group(List *flights)
 		results = lappend(results, &flight->result);
 	}
 	successors = webhook_queue_settle(results);
+	webhook_mail_note(results);
 	foreach(lc, flights)
 		note_settled(lfirst(lc));
 	note_successors(successors, flights);

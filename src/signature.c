@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "common/base64.h"
+#include "compat.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
 #include "signature.h"
@@ -37,7 +38,7 @@ decode_secret(const char *secret, uint8 *key)
 	memcpy(padded, encoded, len);
 	while (len % 4 != 0)
 		padded[len++] = '=';
-	key_len = pg_b64_decode(padded, (int) len, (char *) key, MAX_KEY + 3);
+	key_len = webhook_b64_decode(padded, (int) len, key, MAX_KEY + 3);
 	return key_len >= MIN_KEY && key_len <= MAX_KEY ? key_len : -1;
 }
 
@@ -74,8 +75,8 @@ webhook_signature_append(StringInfo out, const char *secret, const char *id,
 		pg_hmac_update(context, (const uint8 *) body, body_len) == 0 &&
 		pg_hmac_final(context, mac, sizeof(mac)) == 0;
 	pg_hmac_free(context);
-	encoded_len = ok ? pg_b64_encode((const char *) mac, sizeof(mac), encoded,
-									 sizeof(encoded)) : -1;
+	encoded_len = ok ? webhook_b64_encode(mac, sizeof(mac), encoded,
+										  sizeof(encoded)) : -1;
 	if (encoded_len < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),

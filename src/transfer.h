@@ -52,6 +52,7 @@ typedef struct WebhookTransfer
 {
 	CURL	   *easy;
 	WebhookSend *send;
+	WebhookMail *mail;			/* smtp.c: instead of send */
 	void	   *network;		/* sender.c's own */
 	int64		started;		/* sender.c's own */
 	struct curl_slist *headers;
@@ -72,6 +73,7 @@ typedef struct WebhookTransfer
 	int			family;			/* of the address tried last */
 	char		address[INET6_ADDRSTRLEN];
 	char		curl_error[CURL_ERROR_SIZE];
+	char		reply[256];		/* smtp.c: the last one that refused */
 
 	struct WebhookTransfer *next;	/* in the pool */
 } WebhookTransfer;

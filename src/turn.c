@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "mail.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -131,6 +132,7 @@ look_around(TimestampTz now)
 		 * sent later in the commit than the wake-up, so don't wait for it.
 		 */
 		webhook_lane_forget_actions();
+		webhook_mail_survey();
 		is_survey_wanted = true;
 	}
 	if (is_survey_wanted && !webhook_catalog_exists())

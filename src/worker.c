@@ -17,6 +17,7 @@
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "lane.h"
+#include "mail.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -87,6 +88,8 @@ plan_wait(TimestampTz next_send)
 
 	if (next_send != 0)
 		next = Min(next, next_send);
+	if (my_number == 0)
+		next = Min(next, webhook_mail_next());
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
 }
@@ -113,6 +116,7 @@ reload_settings(void)
 	ProcessConfigFile(PGC_SIGHUP);
 	webhook_sender_reload();
 	webhook_turn_survey();
+	webhook_mail_survey();
 	if (was_enabled && !webhook_enabled)
 		release(false);
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
@@ -170,6 +174,12 @@ run_loop(void)
 			webhook_turn_take();
 			next_send = webhook_lane_dispatch(max_in_flight);
 		}
+		if (my_number == 0)
+		{
+			webhook_mail_collect();
+			if (webhook_mail_is_due(GetCurrentTimestamp()))
+				webhook_mail_take_turn();
+		}
 		webhook_shared_set_progress(webhook_sender_in_flight(), webhook_settle_attempts());
 
 		n = WaitEventSetWait(events,
@@ -218,6 +228,7 @@ webhook_worker_main(Datum arg)
 	webhook_turn_init(my_number);
 	webhook_sender_start();
 	webhook_lane_init();
+	webhook_mail_init();
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
 							 WEBHOOK_STATE_DISABLED);
 	ereport(LOG, (errmsg("webhook worker started")));

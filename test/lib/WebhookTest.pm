@@ -22,6 +22,7 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(
   start_cluster
   start_receiver
+  start_mail_server
   rows
   row
   wait_for_sql
@@ -173,31 +174,55 @@ sub start_receiver
 	return $self;
 }
 
+# options: tls => [cert, key], smtps, require_tls, auth, only, refuse, busy,
+# hang, port
+sub start_mail_server
+{
+	my (%option) = @_;
+	my $base = "$PostgreSQL::Test::Utils::tmp_check/mail_server_$$." . ++$receivers;
+	my $self = bless {
+		log => "$base.log",
+		port_file => "$base.port",
+		option => \%option,
+	}, 'WebhookTest::MailServer';
+
+	$self->start($option{port});
+	return $self;
+}
+
 package WebhookTest::Receiver;
 
 use Time::HiRes qw(sleep time);
 
-sub start
+sub command
 {
-	my ($self, $port) = @_;
+	my ($self) = @_;
 	my %option = %{ $self->{option} };
-	my @command = (
-		'python3', File::Basename::dirname(__FILE__) . '/receiver.py',
-		'--port-file', $self->{port_file}, '--log', $self->{log});
-	my $deadline = time + $WebhookTest::patience;
+	my @command = ('receiver.py');
 
-	push @command, '--port', $port if $port;
 	push @command, '--tls', @{ $option{tls} } if $option{tls};
 	push @command, '--client-ca', $option{client_ca} if $option{client_ca};
 	push @command, '--host', $option{host} if $option{host};
 	push @command, '--terse' if $option{terse};
 	push @command, map { ('--route', $_) } @{ $option{route} || [] };
+	return @command;
+}
 
+sub start
+{
+	my ($self, $port) = @_;
+	my ($program, @arguments) = $self->command;
+	my @command = (
+		'python3', File::Basename::dirname(__FILE__) . "/$program",
+		'--port-file', $self->{port_file}, '--log', $self->{log}, @arguments);
+	my $deadline = time + $WebhookTest::patience;
+
+	push @command, '--port', $port if $port;
 	unlink $self->{port_file};
 	$self->{harness} = IPC::Run::start(\@command, '<pipe', $self->{in} = Symbol::gensym());
 	until (-s $self->{port_file})
 	{
-		die "the receiver did not start" if time > $deadline;
+		die "$program did not start" if time > $deadline;
 		sleep 0.02;
 	}
 	$self->{port} = PostgreSQL::Test::Utils::slurp_file($self->{port_file}) + 0;
@@ -328,6 +353,49 @@ sub header
 		return $pair->[1] if lc $pair->[0] eq lc $name;
 	}
 	return undef;
+}
+
+package WebhookTest::MailServer;
+
+our @ISA = ('WebhookTest::Receiver');
+
+sub command
+{
+	my ($self) = @_;
+	my %option = %{ $self->{option} };
+	my @command = ('mail_server.py');
+
+	push @command, '--tls', @{ $option{tls} } if $option{tls};
+	push @command, '--smtps' if $option{smtps};
+	push @command, '--require-tls' if $option{require_tls};
+	push @command, '--auth', $option{auth} if $option{auth};
+	push @command, '--only', $option{only} if $option{only};
+	push @command, map { ('--refuse', $_) } @{ $option{refuse} || [] };
+	push @command, map { ('--busy', $_) } @{ $option{busy} || [] };
+	push @command, '--hang' if $option{hang};
+	return @command;
+}
+
+# The URL for webhook.smtp_url.
+sub url
+{
+	my ($self) = @_;
+
+	return ($self->{option}{smtps} ? 'smtps' : 'smtp') . "://localhost:$self->{port}";
+}
+
+# All mails that it took, as hashes: from, to, tls, user, mechanism, headers,
+# subject, text, defects.
+sub mails
+{
+	my ($self) = @_;
+	my @mails;
+
+	return () unless -e $self->{log};
+	open my $file, '<:raw', $self->{log} or die "$self->{log}: $!";
+	push @mails, $json->decode($_) while <$file>;
+	close $file;
+	return @mails;
 }
 
 1;

@@ -181,6 +181,7 @@ harness_need()
 				need_postgres
 				;;
 			python) has python3 || missing+=' python3' ;;
+			mail) python3 -c 'import aiosmtpd' 2>/dev/null || missing+=' python3-aiosmtpd' ;;
 			openssl) has openssl || missing+=' openssl' ;;
 			perl)
 				has prove || missing+=' perl'

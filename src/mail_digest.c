@@ -1,0 +1,607 @@
+/*-------------------------------------------------------------------------
+ *
+ * mail_digest.c
+ *	  Who is told of which failures.
+ *
+ * A failure is noted by the transaction that settles it.  Notes are then given
+ * the addresses that they are for, a batch at a time, and gather in one digest
+ * for each action and address: how many there are, and the first of them as
+ * items.  So however many fail, little is kept, and little is read again.  A
+ * digest that is due becomes a row of webhook.mail_log.
+ *
+ * Runs in the worker that is number 0; webhook_mail_note in every worker,
+ * webhook_mail_note_queued in sessions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog.h"
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "guard.h"
+#include "mail.h"
+#include "mail_digest.h"
+#include "mail_text.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "settings.h"
+#include "shared.h"
+#include "template.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define GATHER_US (5 * USECS_PER_SEC)	/* failures come in company */
+#define NOTE_BATCH 500			/* notes a turn */
+#define MAIL_BATCH 50			/* mails a turn */
+#define MAX_LISTED 50			/* deliveries in a mail */
+#define MAX_ERROR 500			/* bytes of an error in a mail */
+
+/* ---------------------------------------------------------------------
+ * Statements
+ * ---------------------------------------------------------------------
+ */
+
+static const char *const note_sql =
+"INSERT INTO webhook.mail_note (action_id, log_id, record_id, kind, error, retry_at)"
+" SELECT n.action_id, n.log_id, n.record_id, n.kind, n.error, n.retry_at"
+" FROM unnest($1, $2, $3, $4, $5, $6)"
+" AS n (action_id, log_id, record_id, kind, error, retry_at)"
+" WHERE EXISTS (SELECT FROM webhook.admin WHERE active)"
+" OR EXISTS (SELECT FROM webhook.action a JOIN webhook.workflow w"
+" ON w.workflow_id = a.workflow_id"
+" WHERE a.action_id = n.action_id AND w.owner_email IS NOT NULL)";
+
+static const char *const read_notes_sql =
+"SELECT n.note_id, w.owner_email, l.operation, l.module::oid, l.record_id,"
+" l.record, l.old_record, l.computed, l.webhook_id::text, l.attempts, l.queued_at"
+" FROM webhook.mail_note n"
+" LEFT JOIN webhook.webhook_log l ON l.log_id = n.log_id"
+" LEFT JOIN webhook.workflow w ON w.workflow_id = l.workflow_id"
+" ORDER BY n.note_id LIMIT " CppAsString2(NOTE_BATCH);
+
+/* An address gets a note once, however often and in whatever case it is given. */
+static const char *const gather_sql =
+"WITH r AS (SELECT DISTINCT ON (x.note_id, lower(x.address)) n.*, x.address"
+" FROM (SELECT i.note_id, a.email AS address FROM unnest($1) AS i (note_id),"
+" webhook.admin a WHERE a.active"
+" UNION ALL SELECT o.note_id, o.address FROM unnest($2, $3) AS o (note_id, address)) x"
+" JOIN webhook.mail_note n ON n.note_id = x.note_id"
+" ORDER BY x.note_id, lower(x.address)),"
+" numbered AS (SELECT r.*, coalesce(d.n, 0) + row_number() OVER"
+" (PARTITION BY r.action_id, r.address ORDER BY r.note_id) AS nth"
+" FROM r LEFT JOIN webhook.mail_digest d"
+" ON d.action_id = r.action_id AND d.recipient = r.address),"
+" items AS (INSERT INTO webhook.mail_digest_item (action_id, recipient, nth,"
+" log_id, record_id, kind, error, retry_at)"
+" SELECT action_id, address, nth, log_id, record_id, kind, error, retry_at"
+" FROM numbered WHERE nth <= " CppAsString2(MAX_LISTED) "),"
+" digests AS (INSERT INTO webhook.mail_digest AS d (action_id, recipient, n, first_at)"
+" SELECT action_id, address, count(*), min(noted_at) FROM numbered GROUP BY 1, 2"
+" ON CONFLICT (action_id, recipient) DO UPDATE SET n = d.n + excluded.n)"
+" DELETE FROM webhook.mail_note WHERE note_id = ANY ($1)";
+
+/* When each digest may be sent. */
+static const char *const digests_sql =
+"SELECT d.action_id, d.recipient, d.n, greatest(d.first_at + $1, s.last_at + $2) AS due_at"
+" FROM webhook.mail_digest d"
+" LEFT JOIN LATERAL (SELECT max(m.created_at) AS last_at FROM webhook.mail_log m"
+" WHERE m.action_id = d.action_id AND m.recipient = d.recipient) s ON true"
+" ORDER BY due_at LIMIT " CppAsString2(MAIL_BATCH);
+
+static const char *const action_sql =
+"SELECT a.title, w.name, w.module::text, w.owner::oid, a.enabled,"
+" substring(a.url FROM '^[^:]+://([^/?#]+)'), w.module::oid"
+" FROM webhook.action a JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
+" WHERE a.action_id = $1";
+
+static const char *const items_sql =
+"SELECT log_id, record_id, kind, error, retry_at FROM webhook.mail_digest_item"
+" WHERE action_id = $1 AND recipient = $2 ORDER BY nth";
+
+static const char *const write_mail_sql =
+"INSERT INTO webhook.mail_log (action_id, owner, recipient, subject, body, status,"
+" retry_at, error, completed_at)"
+" VALUES ($1, $2, $3, $4, $5,"
+" CASE WHEN $6 IS NULL THEN 'Queued' ELSE 'Failed' END::webhook.status,"
+" CASE WHEN $6 IS NULL THEN clock_timestamp() END, $6,"
+" CASE WHEN $6 IS NOT NULL THEN clock_timestamp() END)";
+
+static const char *const drop_digest_sql =
+"WITH items AS (DELETE FROM webhook.mail_digest_item"
+" WHERE action_id = $1 AND recipient = $2)"
+" DELETE FROM webhook.mail_digest WHERE action_id = $1 AND recipient = $2";
+
+static void
+execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
+{
+	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+}
+
+static char *
+get_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+static Datum
+get_value(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+/* ---------------------------------------------------------------------
+ * Noting
+ * ---------------------------------------------------------------------
+ */
+
+bool
+webhook_mail_digest_is_wanted(void)
+{
+	return webhook_smtp_url != NULL && webhook_smtp_url[0] != '\0';
+}
+
+/* What is to be told of a result; NULL: nothing. */
+static const char *
+get_kind(const WebhookResult *result)
+{
+	if (result->verdict != WEBHOOK_FAILED && result->verdict != WEBHOOK_UNSENDABLE)
+		return NULL;
+	if (result->http_status == 410)
+		return "gone";
+	if (result->retry_at == 0)
+		return (webhook_mail_on & WEBHOOK_MAIL_FINAL) != 0 ||
+			((webhook_mail_on & WEBHOOK_MAIL_FIRST) != 0 && result->retries <= 1) ||
+			(webhook_mail_on & WEBHOOK_MAIL_EVERY) != 0 ? "final" : NULL;
+	if ((webhook_mail_on & WEBHOOK_MAIL_EVERY) != 0 ||
+		((webhook_mail_on & WEBHOOK_MAIL_FIRST) != 0 && result->retries == 1))
+		return "failed";
+	return NULL;
+}
+
+static Datum
+make_array(Datum *values, bool *nulls, int n, Oid type)
+{
+	int16		len;
+	bool		byval;
+	char		align;
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
+											  len, byval, align));
+}
+
+void
+webhook_mail_note(List *results)
+{
+	static const Oid element_types[6] = {
+		INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID
+	};
+	Oid			types[6] = {
+		INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		TIMESTAMPTZARRAYOID
+	};
+	Datum	   *columns[6];
+	bool	   *nulls[6];
+	Datum		values[6];
+	ListCell   *lc;
+	int			n = 0;
+
+	if (!webhook_mail_digest_is_wanted())
+		return;
+	foreach(lc, results)
+	{
+		if (get_kind(lfirst(lc)) != NULL)
+			n++;
+	}
+	if (n == 0)
+		return;
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		columns[i] = palloc0(n * sizeof(Datum));
+		nulls[i] = palloc0(n * sizeof(bool));
+	}
+	n = 0;
+	foreach(lc, results)
+	{
+		WebhookResult *result = lfirst(lc);
+		const char *kind = get_kind(result);
+
+		if (kind == NULL)
+			continue;
+		columns[0][n] = Int32GetDatum(result->action_id);
+		columns[1][n] = Int64GetDatum(result->log_id);
+		nulls[2][n] = result->record_id == NULL;
+		if (result->record_id != NULL)
+			columns[2][n] = CStringGetTextDatum(result->record_id);
+		columns[3][n] = CStringGetTextDatum(kind);
+		columns[4][n] = CStringGetTextDatum(result->error != NULL ? result->error : "");
+		nulls[5][n] = result->retry_at == 0;
+		columns[5][n] = TimestampTzGetDatum(result->retry_at);
+		n++;
+	}
+	for (int i = 0; i < lengthof(columns); i++)
+		values[i] = make_array(columns[i], nulls[i], n, element_types[i]);
+	SPI_connect();
+	execute(note_sql, 6, types, values, NULL);
+	if (SPI_processed > 0)
+		webhook_mail_survey();
+	SPI_finish();
+}
+
+void
+webhook_mail_note_queued(int64 log_id, int32 action_id, const char *record_id,
+						 const char *error)
+{
+	WebhookResult result = {0};
+	WebhookScope scope;
+
+	if (!webhook_mail_digest_is_wanted())
+		return;
+	result.verdict = WEBHOOK_UNSENDABLE;
+	result.log_id = log_id;
+	result.action_id = action_id;
+	result.record_id = unconstify(char *, record_id);
+	result.error = unconstify(char *, error);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	webhook_mail_note(list_make1(&result));
+	webhook_scope_leave(&scope);
+	webhook_shared_rescan_at_commit();
+}
+
+/* ---------------------------------------------------------------------
+ * Digest: addresses
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct OwnerFill
+{
+	const char *owner_email;
+	WebhookEvent event;
+	char	   *text;
+} OwnerFill;
+
+static void
+fill_owner(void *arg)
+{
+	OwnerFill  *fill = arg;
+	StringInfoData out;
+
+	initStringInfo(&out);
+	webhook_template_fill(webhook_template_parse(fill->owner_email, "owner_email"),
+						  &fill->event, NULL, &out);
+	fill->text = out.data;
+}
+
+/* Owners' addresses of a batch of notes. */
+typedef struct Owners
+{
+	int			n;
+	int			size;
+	Datum	   *notes;
+	Datum	   *addresses;
+} Owners;
+
+static void
+add_owner(Owners *owners, int64 note_id, const char *start, const char *end)
+{
+	if (owners->n == owners->size)
+	{
+		owners->size = Max(owners->size * 2, 64);
+		owners->notes = owners->notes == NULL ? palloc(owners->size * sizeof(Datum)) :
+			repalloc(owners->notes, owners->size * sizeof(Datum));
+		owners->addresses = owners->addresses == NULL ? palloc(owners->size * sizeof(Datum)) :
+			repalloc(owners->addresses, owners->size * sizeof(Datum));
+	}
+	owners->notes[owners->n] = Int64GetDatum(note_id);
+	owners->addresses[owners->n++] =
+		PointerGetDatum(cstring_to_text_with_len(start, end - start));
+}
+
+/* The addresses in a list, as they are written between the commas. */
+static void
+split_addresses(Owners *owners, int64 note_id, const char *text)
+{
+	while (*text != '\0')
+	{
+		const char *start = text;
+		const char *end = text + strcspn(text, ",;");
+
+		text = *end == '\0' ? end : end + 1;
+		while (start < end && *start == ' ')
+			start++;
+		while (end > start && end[-1] == ' ')
+			end--;
+		if (end > start)
+			add_owner(owners, note_id, start, end);
+	}
+}
+
+static Jsonb *
+get_jsonb(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = get_value(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+/* Whom the workflow's template names as the record's owner. */
+static void
+find_owners(Owners *owners, int64 note_id, uint64 row)
+{
+	OwnerFill	fill = {get_text(row, 2)};
+	bool		isnull;
+	char	   *problem;
+
+	if (fill.owner_email == NULL)
+		return;
+	fill.event.operation = get_text(row, 3);
+	fill.event.module = get_rel_name(DatumGetObjectId(get_value(row, 4, &isnull)));
+	if (fill.event.module == NULL)
+		fill.event.module = "record";
+	fill.event.record_id = get_text(row, 5);
+	fill.event.record = get_jsonb(row, 6);
+	fill.event.old_record = get_jsonb(row, 7);
+	fill.event.computed = get_jsonb(row, 8);
+	fill.event.webhook_id = get_text(row, 9);
+	fill.event.attempt = DatumGetInt16(get_value(row, 10, &isnull));
+	fill.event.timestamp = DatumGetTimestampTz(get_value(row, 11, &isnull));
+	problem = webhook_guard_call(fill_owner, &fill);
+	if (problem != NULL)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("the owner of record \"%s\" can't be told of a failed webhook: %s",
+						fill.event.record_id != NULL ? fill.event.record_id : "",
+						problem)));
+		return;
+	}
+	split_addresses(owners, note_id, fill.text);
+}
+
+bool
+webhook_mail_digest_gather(void)
+{
+	Oid			types[3] = {INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID};
+	Datum		values[3];
+	Owners		owners = {0};
+	Datum	   *notes;
+	uint64		n;
+
+	execute(read_notes_sql, 0, NULL, NULL, NULL);
+	n = SPI_processed;
+	if (n == 0)
+		return false;
+	notes = palloc(n * sizeof(Datum));
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		int64		note_id = DatumGetInt64(get_value(i, 1, &isnull));
+
+		notes[i] = Int64GetDatum(note_id);
+		find_owners(&owners, note_id, i);
+	}
+	values[0] = make_array(notes, NULL, n, INT8OID);
+	values[1] = make_array(owners.notes, NULL, owners.n, INT8OID);
+	values[2] = make_array(owners.addresses, NULL, owners.n, TEXTOID);
+	execute(gather_sql, 3, types, values, NULL);
+	return n == NOTE_BATCH;
+}
+
+/* ---------------------------------------------------------------------
+ * Digest: mails
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct Digest
+{
+	int32		action_id;
+	char	   *recipient;
+	int64		n;
+	TimestampTz due_at;
+} Digest;
+
+/* An action as a mail speaks of it. */
+typedef struct ActionInfo
+{
+	char	   *title;
+	char	   *workflow;
+	char	   *module;			/* with its schema */
+	char	   *record;			/* without */
+	Oid			owner;
+	bool		enabled;
+	char	   *host;
+} ActionInfo;
+
+static void
+read_action(int32 action_id, ActionInfo *info)
+{
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	bool		isnull;
+
+	memset(info, 0, sizeof(ActionInfo));
+	values[0] = Int32GetDatum(action_id);
+	execute(action_sql, 1, types, values, NULL);
+	if (SPI_processed == 0)
+	{
+		/* It was dropped meanwhile. */
+		info->title = psprintf("action %d", action_id);
+		info->workflow = info->module = info->host = "?";
+		info->record = "record";
+		info->owner = webhook_catalog_owner();
+		info->enabled = true;
+		return;
+	}
+	info->title = get_text(0, 1);
+	info->workflow = get_text(0, 2);
+	info->module = get_text(0, 3);
+	info->owner = DatumGetObjectId(get_value(0, 4, &isnull));
+	info->enabled = DatumGetBool(get_value(0, 5, &isnull));
+	info->host = get_text(0, 6);
+	if (info->host == NULL)
+		info->host = "?";
+	info->record = get_rel_name(DatumGetObjectId(get_value(0, 7, &isnull)));
+	if (info->record == NULL)
+		info->record = info->module;
+}
+
+static void
+append_delivery(StringInfo body, uint64 row)
+{
+	char	   *record_id = get_text(row, 2);
+	char	   *kind = get_text(row, 3);
+	char	   *error = get_text(row, 4);
+	char	   *retry_at = get_text(row, 5);
+
+	appendStringInfo(body, "  record %s (delivery %s)\n    %.*s\n    %s%s\n",
+					 record_id != NULL ? record_id : "without key", get_text(row, 1),
+					 pg_mbcliplen(error, strlen(error), MAX_ERROR), error,
+					 retry_at != NULL ? "is tried again at " :
+					 strcmp(kind, "gone") == 0 ?
+					 "is given up: the receiver says that it is gone for good" :
+					 "is given up", retry_at != NULL ? retry_at : "");
+}
+
+static char *
+write_body(const Digest *digest, const ActionInfo *info, char **subject)
+{
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
+	StringInfoData body;
+	char	   *database = get_database_name(MyDatabaseId);
+	char	   *first_log;
+	char	   *first_record;
+	bool		is_final = true;
+
+	values[0] = Int32GetDatum(digest->action_id);
+	values[1] = CStringGetTextDatum(digest->recipient);
+	execute(items_sql, 2, types, values, NULL);
+	if (SPI_processed == 0)
+		elog(ERROR, "a mail to \"%s\" has nothing to tell of", digest->recipient);
+	first_log = get_text(0, 1);
+	first_record = get_text(0, 2);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		is_final = is_final && get_text(i, 5) == NULL;
+
+	if (digest->n == 1)
+		*subject = psprintf("[webhook] \"%s\" %s for %s %s", info->title,
+							is_final ? "was given up" : "failed", info->record,
+							first_record != NULL ? first_record : "record");
+	else
+		*subject = psprintf("[webhook] \"%s\" %s for " INT64_FORMAT " records of %s",
+							info->title, is_final ? "was given up" : "failed",
+							digest->n, info->record);
+
+	initStringInfo(&body);
+	appendStringInfo(&body,
+					 "The webhook \"%s\" of workflow \"%s\" on %s could not be delivered.\n"
+					 "Receiver: %s\n"
+					 "Database: %s on %s\n\n",
+					 info->title, info->workflow, info->module, info->host,
+					 database != NULL ? database : "?", webhook_mail_host_name());
+	if (!info->enabled)
+		appendStringInfo(&body,
+						 "The action is disabled: it queues nothing new, and what is queued waits. When\n"
+						 "its URL is right again:\n"
+						 "  SELECT webhook.enable_action(%d);\n\n", digest->action_id);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		append_delivery(&body, i);
+	if (digest->n > (int64) SPI_processed)
+		appendStringInfo(&body, "  and " INT64_FORMAT " more\n",
+						 digest->n - (int64) SPI_processed);
+	appendStringInfoString(&body, "\nTo look further:\n");
+	if (digest->n == 1)
+		appendStringInfo(&body,
+						 "  SELECT * FROM webhook.webhook_log WHERE log_id = %s;\n"
+						 "  SELECT * FROM webhook.webhook_attempt WHERE log_id = %s;\n"
+						 "To send it again now, once it has ended:\n"
+						 "  SELECT webhook.retry(%s);\n", first_log, first_log, first_log);
+	else
+		appendStringInfo(&body,
+						 "  SELECT * FROM webhook.webhook_log WHERE action_id = %d AND status = 'Failed';\n"
+						 "To send all of them again now:\n"
+						 "  SELECT webhook.retry_failed(%d);\n",
+						 digest->action_id, digest->action_id);
+	return body.data;
+}
+
+/* One mail, and its digest is done with. */
+static void
+write_mail(const Digest *digest)
+{
+	Oid			types[6] = {INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[6];
+	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
+	ActionInfo	info;
+	char	   *subject;
+	char	   *body;
+
+	read_action(digest->action_id, &info);
+	body = write_body(digest, &info, &subject);
+	values[0] = Int32GetDatum(digest->action_id);
+	values[1] = ObjectIdGetDatum(info.owner);
+	values[2] = CStringGetTextDatum(digest->recipient);
+	values[3] = CStringGetTextDatum(subject);
+	values[4] = CStringGetTextDatum(body);
+	if (webhook_mail_is_address(digest->recipient))
+		nulls[5] = 'n';
+	else
+		values[5] = CStringGetTextDatum("this can't be a mail address; nothing was sent");
+	execute(write_mail_sql, 6, types, values, nulls);
+	values[1] = values[2];
+	types[1] = TEXTOID;
+	execute(drop_digest_sql, 2, types, values, NULL);
+}
+
+static Datum
+to_interval(int64 usecs)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = usecs;
+	return IntervalPGetDatum(interval);
+}
+
+TimestampTz
+webhook_mail_digest_write(TimestampTz now)
+{
+	Oid			types[2] = {INTERVALOID, INTERVALOID};
+	Datum		values[2];
+	int64		interval = webhook_mail_interval * USECS_PER_SEC;
+	Digest	   *digests;
+	uint64		n;
+	TimestampTz next = 0;
+
+	values[0] = to_interval(Min(interval, GATHER_US));
+	values[1] = to_interval(interval);
+	execute(digests_sql, 2, types, values, NULL);
+	n = SPI_processed;
+	digests = palloc((n + 1) * sizeof(Digest));
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		digests[i].action_id = DatumGetInt32(get_value(i, 1, &isnull));
+		digests[i].recipient = get_text(i, 2);
+		digests[i].n = DatumGetInt64(get_value(i, 3, &isnull));
+		digests[i].due_at = DatumGetTimestampTz(get_value(i, 4, &isnull));
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		if (digests[i].due_at > now)
+			return digests[i].due_at;
+		write_mail(&digests[i]);
+		next = i == MAIL_BATCH - 1 ? now : 0;
+	}
+	return next;
+}

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * mail_digest.h
+ *	  Who is told of which failures: steps of a mail turn.
+ *
+ * SPI must be connected.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_MAIL_DIGEST_H
+#define WEBHOOK_MAIL_DIGEST_H
+
+#include "datatype/timestamp.h"
+
+/* Is there a mail server? */
+extern bool webhook_mail_digest_is_wanted(void);
+
+/* Give a batch of notes their addresses; true: there may be more. */
+extern bool webhook_mail_digest_gather(void);
+
+/*
+ * Make mails of the digests that are due.  Returns the moment at which the next
+ * one is; 0: there is none.
+ */
+extern TimestampTz webhook_mail_digest_write(TimestampTz now);
+
+#endif							/* WEBHOOK_MAIL_DIGEST_H */
