@@ -24,6 +24,7 @@
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
+#include "stats.h"
 #include "storage/ipc.h"
 #include "turn.h"
 #include "utils/memutils.h"
@@ -352,6 +353,7 @@ take_turn(void)
 	settled = webhook_settle_all();
 	if (settled != NIL)
 		CommandCounterIncrement();
+	webhook_stats_settle(settled, now);
 	claimed = claim(now);
 	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
 	{
@@ -368,6 +370,7 @@ take_turn(void)
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
+	webhook_stats_report();
 	MemoryContextSwitchTo(turn_context);
 	is_claim_open = claimed != NIL;
 	render_claimed(claimed);
@@ -459,6 +462,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
 		(next_due_at != 0 && now >= next_due_at) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
+		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
 		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
 }
 
@@ -473,6 +477,7 @@ webhook_turn_init(int number)
 	my_number = number;
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
+	webhook_stats_init(number);
 }
 
 void
@@ -492,6 +497,8 @@ webhook_turn_next(void)
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_log_retention > 0 && my_number == 0)
 		next = Min(next, next_purge_at);
+	if (webhook_stats_next() != 0)
+		next = Min(next, webhook_stats_next());
 	next = Max(next, last_turn_at + TURN_PAUSE_US);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());

@@ -357,15 +357,119 @@ COMMENT ON FUNCTION webhook.wait IS 'wait until nothing is due or in flight; fal
 -- What a DBA watches
 -- ---------------------------------------------------------------------------
 
+-- Kept by the workers; read through webhook.stat_action.  Their rows are
+-- updated every second: room on the page for that.
+CREATE TABLE webhook.action_stats (
+	action_id integer NOT NULL,
+	worker smallint NOT NULL,
+	succeeded bigint NOT NULL,
+	failed bigint NOT NULL,
+	attempts bigint NOT NULL,
+	last_success_at timestamptz,
+	last_failure_at timestamptz,
+	last_error text,
+	failures integer NOT NULL,
+	failing_since timestamptz,
+	reset_at timestamptz,
+	PRIMARY KEY (action_id, worker)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE webhook.action_stats IS 'internal: what each worker has counted of each action';
+
+CREATE TABLE webhook.action_latency (
+	action_id integer NOT NULL,
+	worker smallint NOT NULL,
+	slot smallint NOT NULL,
+	started_at timestamptz NOT NULL,
+	buckets integer[] NOT NULL,
+	PRIMARY KEY (action_id, worker, slot)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE webhook.action_latency IS 'internal: durations of attempts, counted by size, for each five minutes of the last hour';
+
+CREATE FUNCTION webhook.stat_action(OUT action_id integer, OUT workflow text, OUT title text,
+	OUT enabled boolean, OUT queued bigint, OUT in_flight integer, OUT retrying bigint,
+	OUT oldest_due timestamptz, OUT succeeded bigint, OUT failed bigint, OUT attempts bigint,
+	OUT p50 interval, OUT p95 interval, OUT p99 interval, OUT last_success_at timestamptz,
+	OUT last_failure_at timestamptz, OUT last_error text, OUT failing_since timestamptz,
+	OUT reset_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_action';
+COMMENT ON FUNCTION webhook.stat_action IS 'internal: rows of the view webhook.stat_action';
+
+CREATE VIEW webhook.stat_action AS SELECT * FROM webhook.stat_action();
+COMMENT ON VIEW webhook.stat_action IS 'one row an action: its queue, and what came of its deliveries; cheap, however large the log';
+COMMENT ON COLUMN webhook.stat_action.action_id IS 'the action';
+COMMENT ON COLUMN webhook.stat_action.workflow IS 'name of its workflow';
+COMMENT ON COLUMN webhook.stat_action.title IS 'its title';
+COMMENT ON COLUMN webhook.stat_action.enabled IS 'false: queues nothing new, and what is queued waits';
+COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together';
+COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
+COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
+COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
+COMMENT ON COLUMN webhook.stat_action.succeeded IS 'deliveries that were answered 2xx, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.attempts IS 'requests made, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.p50 IS 'half of the last hour''s requests were quicker; exact to a fifth';
+COMMENT ON COLUMN webhook.stat_action.p95 IS '95 % of the last hour''s requests were quicker';
+COMMENT ON COLUMN webhook.stat_action.p99 IS '99 % of the last hour''s requests were quicker';
+COMMENT ON COLUMN webhook.stat_action.last_success_at IS 'last answer 2xx, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.last_failure_at IS 'last failed attempt, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.last_error IS 'what went wrong in it';
+COMMENT ON COLUMN webhook.stat_action.failing_since IS 'the receiver is failing: at least three attempts in a row, the first at this time; NULL: it is not';
+COMMENT ON COLUMN webhook.stat_action.reset_at IS 'last webhook.stat_reset; NULL: none';
+
+CREATE FUNCTION webhook.stat_reset(action_id integer DEFAULT NULL) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_reset';
+COMMENT ON FUNCTION webhook.stat_reset IS 'set the counts in webhook.stat_action to zero, of one action or of all that the caller sees';
+
 CREATE FUNCTION webhook.stat_worker(OUT pid integer, OUT database name, OUT worker integer,
 	OUT state text, OUT started_at timestamptz, OUT in_flight integer, OUT attempts bigint,
-	OUT last_error text, OUT last_error_at timestamptz)
+	OUT last_error text, OUT last_error_at timestamptz, OUT claimed integer,
+	OUT unsettled integer, OUT last_turn_at timestamptz, OUT memory bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_worker';
 COMMENT ON FUNCTION webhook.stat_worker IS 'internal: rows of the view webhook.stat_worker';
 
 CREATE VIEW webhook.stat_worker AS SELECT * FROM webhook.stat_worker();
 COMMENT ON VIEW webhook.stat_worker IS 'one row a worker process of this cluster';
+COMMENT ON COLUMN webhook.stat_worker.pid IS 'process; NULL: it is not running';
+COMMENT ON COLUMN webhook.stat_worker.database IS 'the database whose webhooks it sends';
+COMMENT ON COLUMN webhook.stat_worker.worker IS 'its number, from 0, among those of the database';
+COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), backoff (waits after an error of its own), stopped or failed';
+COMMENT ON COLUMN webhook.stat_worker.started_at IS 'when it started';
+COMMENT ON COLUMN webhook.stat_worker.in_flight IS 'requests under way';
+COMMENT ON COLUMN webhook.stat_worker.attempts IS 'requests made since it started';
+COMMENT ON COLUMN webhook.stat_worker.last_error IS 'its own last error, not a receiver''s; for pg_read_all_stats and members of the extension''s owner';
+COMMENT ON COLUMN webhook.stat_worker.last_error_at IS 'when that was';
+COMMENT ON COLUMN webhook.stat_worker.claimed IS 'deliveries that it has taken from the queue and not yet sent';
+COMMENT ON COLUMN webhook.stat_worker.unsettled IS 'answers that are not yet in the log';
+COMMENT ON COLUMN webhook.stat_worker.last_turn_at IS 'when it last looked at the database; at least every 30 s';
+COMMENT ON COLUMN webhook.stat_worker.memory IS 'bytes of memory, without libcurl''s';
+
+CREATE FUNCTION webhook.stat_progress(OUT pid integer, OUT database name, OUT command text,
+	OUT workflow_id integer, OUT action_id integer, OUT done bigint, OUT total bigint,
+	OUT started_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_progress';
+COMMENT ON FUNCTION webhook.stat_progress IS 'internal: rows of the view webhook.stat_progress';
+
+CREATE VIEW webhook.stat_progress AS SELECT * FROM webhook.stat_progress();
+COMMENT ON VIEW webhook.stat_progress IS 'one row for each process of this cluster that does something long';
+COMMENT ON COLUMN webhook.stat_progress.pid IS 'process';
+COMMENT ON COLUMN webhook.stat_progress.database IS 'its database';
+COMMENT ON COLUMN webhook.stat_progress.command IS 'what it does: retry_failed, run_workflow, purge';
+COMMENT ON COLUMN webhook.stat_progress.workflow_id IS 'the workflow that it is about; NULL: not one';
+COMMENT ON COLUMN webhook.stat_progress.action_id IS 'the action that it is about; NULL: not one';
+COMMENT ON COLUMN webhook.stat_progress.done IS 'records or deliveries looked at';
+COMMENT ON COLUMN webhook.stat_progress.total IS 'of how many; NULL: not known';
+COMMENT ON COLUMN webhook.stat_progress.started_at IS 'since when';
+
+CREATE FUNCTION webhook.is_loaded() RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_loaded';
+COMMENT ON FUNCTION webhook.is_loaded IS 'internal: is the library preloaded';
+
+CREATE FUNCTION webhook.is_served() RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_served';
+COMMENT ON FUNCTION webhook.is_served IS 'internal: does webhook.databases name this database';
 
 -- ---------------------------------------------------------------------------
 -- Triggers
