@@ -80,7 +80,7 @@ set_session_options(void)
 	}
 }
 
-/* In pg_stat_activity and the server log's %a. */
+/* In pg_stat_activity. */
 static void
 name_myself(void)
 {

@@ -12,7 +12,11 @@ use Test::More;
 use Time::HiRes qw(sleep);
 use WebhookTest;
 
-my $node = start_cluster('stat', conf => "webhook.log_retention = 0\nlog_line_prefix = '%p [%b] %a %e '");
+my $node = start_cluster('stat', conf => q{
+webhook.log_retention = 0
+restart_after_crash = on
+log_line_prefix = '%b %e '
+});
 my $receiver = start_receiver();
 my $port = closed_port();
 
@@ -33,7 +37,7 @@ sub make_action
 		SELECT webhook.create_action('$name', 'send $name', '$url' } . ($more || '') . ')');
 }
 
-sub stat
+sub stat_of
 {
 	my ($action) = @_;
 
@@ -59,19 +63,19 @@ sub count_log
 # Counts agree with the log
 my $ok = make_action('alice', 'good', $receiver->url('/slow?ms=20'), ', max_in_flight => 20');
 my $bad = make_action('bob', 'bad', "http://127.0.0.1:$port/", q{, retry_schedule => '{1 hour}'});
-my $stat = stat($ok);
+my $stat = stat_of($ok);
 is_deeply([ @$stat{qw(workflow title enabled queued in_flight retrying succeeded failed attempts oldest_due p50)} ],
 	[ 'good', 'send good', JSON::PP::true, (0) x 6, undef, undef ], 'an action that has done nothing');
 $node->safe_psql('postgres', 'INSERT INTO good SELECT generate_series(1, 200); INSERT INTO bad SELECT generate_series(1, 2)');
 ok(wait_for_delivery($node), 'sent');
 ok(wait_for_stat($ok, 'succeeded = 200 AND attempts = 200 AND failed = 0'), 'successes are counted');
 ok(wait_for_stat($bad, "retrying = 2 AND attempts = 2 AND last_error LIKE '%refused%'"), 'failed attempts are counted');
-$stat = stat($ok);
+$stat = stat_of($ok);
 is($node->safe_psql('postgres', "SELECT p50 BETWEEN '15 ms' AND '60 ms' AND p50 <= p95 AND p95 <= p99 FROM webhook.stat_action WHERE action_id = $ok"), 't',
 	'latency is what the receiver takes') or diag("$stat->{p50} $stat->{p95} $stat->{p99}");
 is($stat->{failing_since}, undef, 'the receiver is not failing');
-is(stat($bad)->{failing_since}, undef, 'two failures are not yet a failing receiver');
-is(stat($bad)->{oldest_due}, undef, 'what waits for its next attempt is not due');
+is(stat_of($bad)->{failing_since}, undef, 'two failures are not yet a failing receiver');
+is(stat_of($bad)->{oldest_due}, undef, 'what waits for its next attempt is not due');
 
 # A receiver that fails, and is back: a line each
 my $down = 'receiver of webhook action ' . $bad . ' \("send bad"\) has been failing since';
@@ -79,26 +83,26 @@ my $back = 'receiver of webhook action ' . $bad . ' \("send bad"\) is back';
 is(count_log($down), 0, 'nothing of it in the server log so far');
 turn_clock($node);
 ok(wait_for_stat($bad, 'failed = 2 AND retrying = 0 AND failing_since IS NOT NULL'), 'given up, and failing');
-my $since = stat($bad)->{failing_since};
+my $since = stat_of($bad)->{failing_since};
 $node->safe_psql('postgres', 'INSERT INTO bad SELECT generate_series(3, 50)');
 ok(wait_for_stat($bad, 'attempts = 52'), 'it fails on');
 is(count_log($down), 1, 'one line for many failures');
-like(slurp_file($node->logfile), qr/webhook worker 0 08006 WARNING:  $down/, 'with a code and the name of the worker');
-is(stat($bad)->{failing_since}, $since, 'failing since the first');
+like(slurp_file($node->logfile), qr/webhook worker 08006 WARNING:  $down/, 'with a code');
+is(stat_of($bad)->{failing_since}, $since, 'failing since the first');
 
 # All of that outlives a worker that is killed, and a restart
-my $before = stat($ok)->{succeeded};
+my $before = stat_of($ok)->{succeeded};
 my $pid = worker_pid($node);
 kill 'KILL', $pid;
 $node->poll_query_until('postgres', 'SELECT true');
 worker_pid($node, $pid);
-is(stat($ok)->{succeeded}, $before, 'counts outlive a killed worker');
+is(stat_of($ok)->{succeeded}, $before, 'counts outlive a killed worker');
 $node->safe_psql('postgres', 'INSERT INTO good VALUES (201); INSERT INTO bad VALUES (51)');
 $node->restart;
 ok(wait_for_delivery($node), 'sent');
 ok(wait_for_stat($ok, 'succeeded = 201'), 'and a restart: nothing is forgotten or counted twice');
 ok(wait_for_stat($bad, 'attempts = 53'), 'nor of the other');
-is(stat($bad)->{failing_since}, $since, 'the receiver is still failing since then');
+is(stat_of($bad)->{failing_since}, $since, 'the receiver is still failing since then');
 is(count_log($down), 1, 'which is not told again');
 $node->safe_psql('postgres', "SELECT webhook.alter_action($bad, url => '" . $receiver->url('/ok') . "')");
 $node->safe_psql('postgres', 'INSERT INTO bad VALUES (52)');
@@ -118,7 +122,7 @@ $node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', "SELECT queued || ' ' || (oldest_due <= now()) FROM webhook.stat_action WHERE action_id = $ok"), '10000 true',
 	'a long queue is counted up to a bound');
 $node->safe_psql('postgres', q{DELETE FROM webhook.webhook_log WHERE record_id::int > 2000});
-is(stat($ok)->{queued}, 300, 'a short one is counted');
+is(stat_of($ok)->{queued}, 300, 'a short one is counted');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = on');
 $node->reload;
 ok(wait_for_sql($node, "SELECT max(in_flight) > 0 AND max(in_flight) <= 20 FROM webhook.stat_action"), 'in flight while it is');
@@ -151,8 +155,8 @@ like($err, qr/permission denied/, 'what the counts are kept in is not');
 ($code, $out, $err) = $node->psql('postgres', "SET ROLE alice; SELECT webhook.stat_reset($bad)");
 like($err, qr/webhook action $bad does not exist/, 'nor reset by others');
 $node->safe_psql('postgres', 'SET ROLE alice; SELECT webhook.stat_reset()');
-is_deeply([ @{ stat($ok) }{qw(succeeded attempts p50 last_success_at)} ], [ 0, 0, undef, undef ], 'reset');
-isnt(stat($ok)->{reset_at}, undef, 'it says when');
+is_deeply([ @{ stat_of($ok) }{qw(succeeded attempts p50 last_success_at)} ], [ 0, 0, undef, undef ], 'reset');
+isnt(stat_of($ok)->{reset_at}, undef, 'it says when');
 is($node->safe_psql('postgres', "SELECT succeeded > 0 FROM webhook.stat_action WHERE action_id = $bad"), 't', 'but not what belongs to others');
 $node->safe_psql('postgres', 'INSERT INTO good VALUES (30003)');
 ok(wait_for_stat($ok, 'succeeded = 1 AND p50 IS NOT NULL'), 'counting goes on from there');
