@@ -491,6 +491,8 @@ webhook_turn_next(void)
 {
 	TimestampTz next = last_survey_at + SURVEY_INTERVAL_US;
 
+	if (is_survey_wanted)
+		next = last_turn_at;
 	if (next_due_at != 0)
 		next = Min(next, next_due_at);
 	if (is_hungry())
