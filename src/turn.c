@@ -21,6 +21,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "progress.h"
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
@@ -334,6 +335,27 @@ render_claimed(List *claimed)
 		webhook_turn_commit();
 }
 
+/* Show a purge that takes more than a turn as one piece of work. */
+static void
+tell_purge(bool is_more)
+{
+	static int64 done = 0;
+
+	if (!is_more)
+	{
+		webhook_progress_end();
+		done = 0;
+		return;
+	}
+	if (done == 0)
+	{
+		webhook_progress_start("purge", 0, 0);
+		webhook_progress_keep();
+	}
+	done += PURGE_SIZE;
+	webhook_progress_update(done, 0);
+}
+
 static void
 take_turn(void)
 {
@@ -362,9 +384,12 @@ take_turn(void)
 		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
 									  &purged_behind, PURGE_SIZE);
 		next_purge_at = is_more ? now + TURN_PAUSE_US * 20 : now + PURGE_INTERVAL_US;
+		tell_purge(is_more);
 		if (!is_more)
 			purged_behind = 0;
 	}
+	else if (webhook_log_retention <= 0)
+		tell_purge(false);
 	webhook_turn_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
