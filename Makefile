@@ -46,7 +46,9 @@ OBJS = \
 	src/queue.o \
 	src/lane.o \
 	src/settle.o \
+	src/complaint.o \
 	src/stats.o \
+	src/stats_store.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \

@@ -16,6 +16,7 @@
 #include "action.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "computed.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -459,6 +460,7 @@ wait(PG_FUNCTION_ARGS)
 	SPIPlanPtr	plan;
 	WebhookScope scope;
 	bool		busy;
+	uint32		wait_event = webhook_wait_event_new("WebhookWait");
 
 	deadline = DirectFunctionCall2(timestamptz_pl_interval,
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -481,7 +483,7 @@ wait(PG_FUNCTION_ARGS)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 WAIT_INTERVAL_MS, PG_WAIT_EXTENSION);
+						 WAIT_INTERVAL_MS, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

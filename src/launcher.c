@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "launcher.h"
 #include "miscadmin.h"
@@ -298,12 +299,14 @@ void
 webhook_launcher_main(Datum arg)
 {
 	HASHCTL		info = {0};
+	uint32		wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	webhook_shared_attach_launcher();
+	wait_event = webhook_wait_event_new("WebhookLauncherMain");
 	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,
 					PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_RUNNING,
@@ -324,7 +327,7 @@ webhook_launcher_main(Datum arg)
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

@@ -15,10 +15,6 @@
  * worker.  A row that somebody has locked waits for the next time: statistics
  * hold up no delivery, and what fails here fails alone.
  *
- * Rows are found by the place at which they were written last.  While somebody
- * holds an old snapshot, the dead versions that a look-up by key would walk
- * over grow by one a second.
- *
  * Runs in the worker.
  *
  *-------------------------------------------------------------------------
@@ -28,16 +24,14 @@
 #include <math.h>
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
+#include "complaint.h"
 #include "executor/spi.h"
 #include "lane.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shared.h"
 #include "stats.h"
-#include "storage/itemptr.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
+#include "stats_store.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -47,123 +41,19 @@
 #define FLUSH_SHARE 100			/* actions for which an interval is enough */
 #define PAUSE_US (60 * USECS_PER_SEC)	/* after an error */
 #define TIDY_INTERVAL_US (3600 * USECS_PER_SEC)
-#define SLOT_US (300 * USECS_PER_SEC)
-#define SLOTS 12				/* an hour */
 #define ANNOUNCE_PAUSE_US (300 * USECS_PER_SEC)
-#define ERROR_SIZE 256
-
-typedef enum Announcement
-{
-	NOTHING,
-	IS_FAILING,
-	IS_BACK
-} Announcement;
-
-typedef struct StatsEntry
-{
-	int32		action_id;		/* hash key */
-	uint64		saved_in;		/* turn in which it was last saved for undo */
-	bool		is_known;		/* the stored state has been read */
-	bool		is_dirty;
-	char		title[NAMEDATALEN];
-
-	/* Since it was last stored. */
-	int64		succeeded;
-	int64		failed;
-	int64		attempts;
-	TimestampTz slot;			/* the five minutes that latencies is about */
-	int32		latencies[WEBHOOK_LATENCY_BUCKETS];
-	TimestampTz last_success_at;	/* 0: none */
-	TimestampTz last_failure_at;
-	char		last_error[ERROR_SIZE];
-
-	/* State. */
-	int			failures;		/* attempts in a row */
-	TimestampTz failing_since;	/* the first of them */
-	bool		is_failing;		/* the server log has been told */
-	TimestampTz quiet_until;	/* nothing more of failing in the log */
-	Announcement announcement;
-	TimestampTz announced_since;
-
-	/* What of it the flush under way has stored, and where it lies. */
-	bool		is_stats_stored;
-	bool		is_latency_stored;
-	ItemPointerData stats_tid;
-	ItemPointerData latency_tid;
-} StatsEntry;
 
 static int	my_number;
 static HTAB *entries = NULL;
 static int	n_dirty = 0;
 static bool has_announcements = false;
 static uint64 turn = 1;
-static List *saved = NIL;		/* of StatsEntry *, as before this transaction */
+static List *saved = NIL;		/* of WebhookStatsEntry *, as before this transaction */
 static int	saved_dirty;
 static TimestampTz last_flush_at = 0;
 static TimestampTz paused_until = 0;
 static TimestampTz next_tidy_at = 0;
 static bool is_hurried = false;
-
-/* Parameters of the statements: $1 ctid, $2 action, $3 worker, then values. */
-#define MINE(table, criterion) \
-	"WITH mine AS MATERIALIZED (SELECT s.ctid AS tid FROM " table " s WHERE " \
-	criterion " FOR NO KEY UPDATE SKIP LOCKED) UPDATE " table " s SET "
-#define BY_TID \
-	"s.ctid = $1 AND s.action_id = $2 AND s.worker = $3"
-#define BY_KEY \
-	"$1 IS NOT NULL AND s.action_id = $2 AND s.worker = $3"
-#define FROM_MINE \
-	" FROM mine WHERE s.ctid = mine.tid RETURNING s.ctid"
-
-#define STATS_CHANGES \
-	"succeeded = s.succeeded + $4, failed = s.failed + $5," \
-	" attempts = s.attempts + $6," \
-	" last_success_at = coalesce($7, s.last_success_at)," \
-	" last_failure_at = coalesce($8, s.last_failure_at)," \
-	" last_error = coalesce($9, s.last_error)," \
-	" failures = $10, failing_since = $11"
-#define LATENCY_CHANGES \
-	"started_at = $5, buckets = CASE WHEN s.started_at = $5 THEN" \
-	" ARRAY(SELECT u.a + u.b FROM unnest(s.buckets, $6) AS u (a, b))" \
-	" ELSE $6 END"
-
-/* The ways to a row, from the quickest on. */
-typedef struct RowStatements
-{
-	const char *by_tid;
-	const char *by_key;
-	const char *exists;			/* for others: somebody has locked it */
-	const char *insert;
-	int			n;
-	Oid			types[11];
-	SPIPlanPtr	plans[4];
-} RowStatements;
-
-static RowStatements stats_statements = {
-	MINE("webhook.action_stats", BY_TID) STATS_CHANGES FROM_MINE,
-	MINE("webhook.action_stats", BY_KEY) STATS_CHANGES FROM_MINE,
-	"SELECT s.ctid FROM webhook.action_stats s WHERE " BY_KEY,
-	"INSERT INTO webhook.action_stats AS s (action_id, worker, succeeded, failed,"
-	" attempts, last_success_at, last_failure_at, last_error, failures,"
-	" failing_since) SELECT $2, $3, $4, $5, $6, $7, $8, $9, $10, $11"
-	" WHERE $1 IS NOT NULL AND EXISTS (SELECT FROM webhook.action a"
-	" WHERE a.action_id = $2) RETURNING s.ctid",
-	11,
-	{TIDOID, INT4OID, INT2OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TEXTOID, INT4OID, TIMESTAMPTZOID}
-};
-
-static RowStatements latency_statements = {
-	MINE("webhook.action_latency", BY_TID " AND s.slot = $4") LATENCY_CHANGES FROM_MINE,
-	MINE("webhook.action_latency", BY_KEY " AND s.slot = $4") LATENCY_CHANGES FROM_MINE,
-	"SELECT s.ctid FROM webhook.action_latency s WHERE " BY_KEY " AND s.slot = $4",
-	"INSERT INTO webhook.action_latency AS s (action_id, worker, slot, started_at,"
-	" buckets) SELECT $2, $3, $4, $5, $6"
-	" WHERE $1 IS NOT NULL AND EXISTS (SELECT FROM webhook.action a"
-	" WHERE a.action_id = $2) RETURNING s.ctid",
-	6,
-	{TIDOID, INT4OID, INT2OID, INT2OID, TIMESTAMPTZOID, INT4ARRAYOID}
-};
 
 /* ---------------------------------------------------------------------
  * Undo
@@ -172,10 +62,10 @@ static RowStatements latency_statements = {
 
 /* Remember an entry as it was before this transaction touched it. */
 static void
-save_entry(StatsEntry *entry)
+save_entry(WebhookStatsEntry *entry)
 {
 	MemoryContext old;
-	StatsEntry *copy;
+	WebhookStatsEntry *copy;
 
 	if (entry->saved_in == turn)
 		return;
@@ -183,7 +73,7 @@ save_entry(StatsEntry *entry)
 	if (saved == NIL)
 		saved_dirty = n_dirty;
 	entry->saved_in = turn;
-	copy = palloc(sizeof(StatsEntry));
+	copy = palloc(sizeof(WebhookStatsEntry));
 	*copy = *entry;
 	saved = lappend(saved, copy);
 	MemoryContextSwitchTo(old);
@@ -196,8 +86,8 @@ restore_entries(void)
 
 	foreach(lc, saved)
 	{
-		StatsEntry *copy = lfirst(lc);
-		StatsEntry *entry = hash_search(entries, &copy->action_id, HASH_FIND, NULL);
+		WebhookStatsEntry *copy = lfirst(lc);
+		WebhookStatsEntry *entry = hash_search(entries, &copy->action_id, HASH_FIND, NULL);
 
 		if (entry != NULL)
 			*entry = *copy;
@@ -224,7 +114,7 @@ webhook_stats_init(int number)
 
 	my_number = number;
 	info.keysize = sizeof(int32);
-	info.entrysize = sizeof(StatsEntry);
+	info.entrysize = sizeof(WebhookStatsEntry);
 	info.hcxt = TopMemoryContext;
 	entries = hash_create("webhook statistics", 64, &info,
 						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -253,16 +143,16 @@ get_bucket(int64 duration)
 	return bucket;
 }
 
-static StatsEntry *
+static WebhookStatsEntry *
 find_entry(const WebhookLane *lane)
 {
 	bool		found;
 	int32		action_id = lane->action_id;
-	StatsEntry *entry = hash_search(entries, &action_id, HASH_ENTER, &found);
+	WebhookStatsEntry *entry = hash_search(entries, &action_id, HASH_ENTER, &found);
 
 	if (!found)
 	{
-		memset(entry, 0, sizeof(StatsEntry));
+		memset(entry, 0, sizeof(WebhookStatsEntry));
 		entry->action_id = action_id;
 	}
 	save_entry(entry);
@@ -273,45 +163,6 @@ find_entry(const WebhookLane *lane)
 	return entry;
 }
 
-/* What the worker before this one knew of the receiver. */
-static void
-read_state(StatsEntry *entry)
-{
-	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4OID, INT2OID};
-	Datum		values[2];
-
-	values[0] = Int32GetDatum(entry->action_id);
-	values[1] = Int16GetDatum(my_number);
-	if (plan == NULL)
-	{
-		plan = SPI_prepare("SELECT s.failures, s.failing_since"
-						   " FROM webhook.action_stats s"
-						   " WHERE s.action_id = $1 AND s.worker = $2",
-						   2, types);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the look at an action's statistics");
-	}
-	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read an action's statistics");
-	if (SPI_processed > 0 && entry->failures == 0)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		Datum		since;
-
-		entry->failures = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-		since = SPI_getbinval(tuple, desc, 2, &isnull);
-		entry->failing_since = isnull ? 0 : DatumGetTimestampTz(since);
-		entry->is_failing = entry->failures >= WEBHOOK_FAILING_AFTER;
-		if (entry->is_failing)
-			(void) webhook_shared_set_failing(entry->action_id, true);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	entry->is_known = true;
-}
-
 static void
 read_states(List *settled, TimestampTz now)
 {
@@ -320,19 +171,19 @@ read_states(List *settled, TimestampTz now)
 	foreach(lc, settled)
 	{
 		WebhookFlight *flight = lfirst(lc);
-		StatsEntry *entry = find_entry(flight->lane);
+		WebhookStatsEntry *entry = find_entry(flight->lane);
 
 		if (!entry->is_known)
-			read_state(entry);
+			webhook_stats_read(entry, my_number);
 	}
 }
 
 static void
-note_success(StatsEntry *entry, TimestampTz now)
+note_success(WebhookStatsEntry *entry, TimestampTz now)
 {
 	if (entry->is_failing)
 	{
-		entry->announcement = entry->announcement == NOTHING ? IS_BACK : NOTHING;
+		entry->announcement = entry->announcement == WEBHOOK_TOLD ? WEBHOOK_IS_BACK : WEBHOOK_TOLD;
 		entry->announced_since = entry->failing_since;
 		entry->quiet_until = now + ANNOUNCE_PAUSE_US;
 		entry->is_failing = false;
@@ -344,12 +195,12 @@ note_success(StatsEntry *entry, TimestampTz now)
 }
 
 static void
-note_failure(StatsEntry *entry, const WebhookResult *result, TimestampTz now)
+note_failure(WebhookStatsEntry *entry, const WebhookResult *result, TimestampTz now)
 {
 	if (result->error != NULL)
 		strlcpy(entry->last_error, result->error,
 				pg_mbcliplen(result->error, strlen(result->error),
-							 ERROR_SIZE - 1) + 1);
+							 WEBHOOK_STATS_ERROR_SIZE - 1) + 1);
 	entry->last_failure_at = now;
 	if (result->retry_at == 0)
 		entry->failed++;
@@ -364,7 +215,7 @@ note_failure(StatsEntry *entry, const WebhookResult *result, TimestampTz now)
 		now >= entry->quiet_until)
 	{
 		entry->is_failing = true;
-		entry->announcement = IS_FAILING;
+		entry->announcement = WEBHOOK_IS_FAILING;
 		entry->announced_since = entry->failing_since;
 	}
 }
@@ -373,7 +224,7 @@ static void
 note(const WebhookFlight *flight, TimestampTz now)
 {
 	const WebhookResult *result = &flight->result;
-	StatsEntry *entry;
+	WebhookStatsEntry *entry;
 
 	if (result->verdict == WEBHOOK_RELEASED)
 		return;
@@ -381,7 +232,7 @@ note(const WebhookFlight *flight, TimestampTz now)
 	if (!entry->is_dirty)
 	{
 		entry->is_dirty = true;
-		entry->slot = now - now % SLOT_US;
+		entry->slot = now - now % WEBHOOK_STATS_SLOT_US;
 		n_dirty++;
 	}
 	if (result->verdict == WEBHOOK_SUCCEEDED)
@@ -393,7 +244,7 @@ note(const WebhookFlight *flight, TimestampTz now)
 		entry->attempts++;
 		entry->latencies[get_bucket(result->duration)]++;
 	}
-	has_announcements |= entry->announcement != NOTHING;
+	has_announcements |= entry->announcement != WEBHOOK_TOLD;
 }
 
 /* ---------------------------------------------------------------------
@@ -401,104 +252,12 @@ note(const WebhookFlight *flight, TimestampTz now)
  * ---------------------------------------------------------------------
  */
 
-/* Execute one of the statements; true if it gave a row, whose ctid is kept. */
-static bool
-try_statement(RowStatements *statements, int which, const char *sql,
-			  Datum *values, const char *nulls, ItemPointer tid)
-{
-	bool		found;
-
-	if (statements->plans[which] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(sql, statements->n, statements->types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", sql);
-		statements->plans[which] = plan;
-	}
-	if (SPI_execute_plan(statements->plans[which], values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
-	found = SPI_processed > 0;
-	if (found && tid != NULL)
-	{
-		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-										  SPI_tuptable->tupdesc, 1, &isnull);
-
-		*tid = *(ItemPointer) DatumGetPointer(value);
-	}
-	SPI_freetuptable(SPI_tuptable);
-	return found;
-}
-
-/*
- * Add to a row; false: somebody has locked it.  Of an action that is no more
- * there is nothing to add to.
- */
-static bool
-add_to_row(RowStatements *statements, ItemPointer tid, Datum *values,
-		   const char *nulls)
-{
-	ItemPointerData old = *tid;
-
-	values[0] = PointerGetDatum(&old);
-	if (ItemPointerIsValid(&old) &&
-		try_statement(statements, 0, statements->by_tid, values, nulls, tid))
-		return true;
-	if (try_statement(statements, 1, statements->by_key, values, nulls, tid))
-		return true;
-	if (try_statement(statements, 2, statements->exists, values, nulls, NULL))
-		return false;
-	(void) try_statement(statements, 3, statements->insert, values, nulls, tid);
-	return true;
-}
-
-static Datum
-get_moment(TimestampTz time, char *null)
-{
-	*null = time == 0 ? 'n' : ' ';
-	return TimestampTzGetDatum(time);
-}
-
-static void
-store_entry(StatsEntry *entry)
-{
-	Datum		values[11];
-	Datum		buckets[WEBHOOK_LATENCY_BUCKETS];
-	char		nulls[11];
-
-	memset(nulls, ' ', sizeof(nulls));
-	values[1] = Int32GetDatum(entry->action_id);
-	values[2] = Int16GetDatum(my_number);
-	values[3] = Int64GetDatum(entry->succeeded);
-	values[4] = Int64GetDatum(entry->failed);
-	values[5] = Int64GetDatum(entry->attempts);
-	values[6] = get_moment(entry->last_success_at, &nulls[6]);
-	values[7] = get_moment(entry->last_failure_at, &nulls[7]);
-	values[8] = CStringGetTextDatum(entry->last_error);
-	nulls[8] = entry->last_failure_at == 0 || entry->last_error[0] == '\0' ? 'n' : ' ';
-	values[9] = Int32GetDatum(entry->failures);
-	values[10] = get_moment(entry->failing_since, &nulls[10]);
-	entry->is_stats_stored = add_to_row(&stats_statements, &entry->stats_tid,
-										values, nulls);
-
-	for (int i = 0; i < WEBHOOK_LATENCY_BUCKETS; i++)
-		buckets[i] = Int32GetDatum(entry->latencies[i]);
-	memset(nulls, ' ', sizeof(nulls));
-	values[3] = Int16GetDatum(entry->slot / SLOT_US % SLOTS);
-	values[4] = TimestampTzGetDatum(entry->slot);
-	values[5] = PointerGetDatum(construct_array(buckets, WEBHOOK_LATENCY_BUCKETS,
-												INT4OID, 4, true, TYPALIGN_INT));
-	entry->is_latency_stored = add_to_row(&latency_statements,
-										  &entry->latency_tid, values, nulls);
-}
-
 /* The flush has succeeded: what it stored is not to be added again. */
 static void
 forget_stored(void)
 {
 	HASH_SEQ_STATUS scan;
-	StatsEntry *entry;
+	WebhookStatsEntry *entry;
 
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
@@ -519,27 +278,15 @@ forget_stored(void)
 	}
 }
 
-/* Actions that are no more leave no statistics. */
-static void
-tidy(void)
-{
-	SPI_execute("DELETE FROM webhook.action_stats s WHERE NOT EXISTS"
-				" (SELECT FROM webhook.action a WHERE a.action_id = s.action_id)",
-				false, 0);
-	SPI_execute("DELETE FROM webhook.action_latency s WHERE NOT EXISTS"
-				" (SELECT FROM webhook.action a WHERE a.action_id = s.action_id)",
-				false, 0);
-}
-
 static void
 store(List *settled, TimestampTz now)
 {
 	HASH_SEQ_STATUS scan;
-	StatsEntry *entry;
+	WebhookStatsEntry *entry;
 
 	if (my_number == 0 && now >= next_tidy_at)
 	{
-		tidy();
+		webhook_stats_tidy();
 		next_tidy_at = now + TIDY_INTERVAL_US;
 	}
 	hash_seq_init(&scan, entries);
@@ -549,7 +296,7 @@ store(List *settled, TimestampTz now)
 		if (!entry->is_dirty)
 			continue;
 		save_entry(entry);
-		store_entry(entry);
+		webhook_stats_store(entry, my_number);
 	}
 }
 
@@ -578,7 +325,7 @@ do_guarded(void (*callback) (List *settled, TimestampTz now), List *settled,
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		webhook_complaint_emit();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		paused_until = now + PAUSE_US;
@@ -647,12 +394,12 @@ webhook_stats_settle(List *settled, TimestampTz now)
  */
 
 static void
-announce(StatsEntry *entry)
+announce(WebhookStatsEntry *entry)
 {
-	bool		is_failing = entry->announcement == IS_FAILING;
+	bool		is_failing = entry->announcement == WEBHOOK_IS_FAILING;
 	char	   *since = pstrdup(timestamptz_to_str(entry->announced_since));
 
-	entry->announcement = NOTHING;
+	entry->announcement = WEBHOOK_TOLD;
 
 	/* One of several workers says it for all. */
 	if (!webhook_shared_set_failing(entry->action_id, is_failing))
@@ -678,7 +425,7 @@ void
 webhook_stats_report(void)
 {
 	HASH_SEQ_STATUS scan;
-	StatsEntry *entry;
+	WebhookStatsEntry *entry;
 
 	if (!has_announcements)
 		return;
@@ -686,7 +433,7 @@ webhook_stats_report(void)
 	hash_seq_init(&scan, entries);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 	{
-		if (entry->announcement != NOTHING)
+		if (entry->announcement != WEBHOOK_TOLD)
 			announce(entry);
 	}
 }

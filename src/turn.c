@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "complaint.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -39,6 +40,7 @@
 #define PURGE_SIZE 1000
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
+#define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
 #define MAX_BACKOFF_US (30 * USECS_PER_SEC)
 
 static int	my_number;
@@ -415,6 +417,8 @@ webhook_turn_take(void)
 		take_turn();
 		if (backoff != 0)
 		{
+			if (backoff >= LONG_BACKOFF_US)
+				ereport(LOG, (errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
 			webhook_shared_set_state(WEBHOOK_STATE_RUNNING);
@@ -427,7 +431,7 @@ webhook_turn_take(void)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(turn_context);
 		error = CopyErrorData();
-		EmitErrorReport();
+		webhook_complaint_emit();
 		AbortCurrentTransaction();
 		FlushErrorState();
 

@@ -15,6 +15,7 @@
 
 #include "catalog.h"
 #include "commands/dbcommands.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "lane.h"
 #include "miscadmin.h"
@@ -198,6 +199,8 @@ run_loop(void)
 {
 	WaitEventSet *events = CreateWaitEventSet(TopMemoryContext, 3);
 	bool		is_told = true;
+	uint32		idle_event = webhook_wait_event_new("WebhookWorkerMain");
+	uint32		network_event = webhook_wait_event_new("WebhookReceivers");
 
 	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -233,7 +236,9 @@ run_loop(void)
 		n = WaitEventSetWait(events,
 							 is_told ? Min(plan_wait(next_send), 1) :
 							 plan_wait(next_send),
-							 occurred, lengthof(occurred), PG_WAIT_EXTENSION);
+							 occurred, lengthof(occurred),
+							 webhook_sender_in_flight() > 0 ?
+							 network_event : idle_event);
 		for (int i = 0; i < n; i++)
 		{
 			if (occurred[i].events & WL_LATCH_SET)

@@ -172,6 +172,27 @@ is($node->safe_psql('postgres', 'SET ROLE alice; SELECT last_error FROM webhook.
 is($node->safe_psql('postgres', 'SET ROLE watcher; SELECT last_error FROM webhook.stat_worker'), 'secret of bob', 'but for pg_monitor');
 $node->safe_psql('postgres', 'DROP TRIGGER refuse ON webhook.webhook_log');
 ok(wait_for_delivery($node), 'it goes on');
+ok(wait_for_stat($ok, 'succeeded = 2'), 'and counts');
+
+# What a turn that fails had counted is not counted: results that come while no
+# delivery can be claimed are settled again and again.
+$node->safe_psql('postgres', "SELECT webhook.alter_action($ok, url => '" . $receiver->url('/slow?ms=600') . "')");
+$before = $node->safe_psql('postgres', "SELECT count(*) FROM webhook.webhook_log WHERE status = 'Success' AND action_id = $ok");
+my $counted = stat_of($ok)->{succeeded};
+$node->safe_psql('postgres', 'INSERT INTO good SELECT generate_series(31001, 31020)');
+ok(wait_for_sql($node, "SELECT in_flight FROM webhook.stat_action WHERE action_id = $ok", '20'), 'under way');
+$node->safe_psql('postgres', q{
+	CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'nothing may be claimed'; END$$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON webhook.webhook_log FOR EACH ROW WHEN (NEW.status = 'Dispatched') EXECUTE FUNCTION refuse();
+	INSERT INTO good SELECT generate_series(31021, 31040)});
+ok(wait_for_sql($node, 'SELECT max(unsettled) FROM webhook.stat_worker', '20'), 'answers can\'t be settled');
+is(count_log('ERROR:  nothing may be claimed'), 1, 'which the server log tells once');
+$node->safe_psql('postgres', 'DROP TRIGGER refuse ON webhook.webhook_log');
+ok(wait_for_delivery($node), 'until they can');
+ok(wait_for_stat($ok, "succeeded >= $counted + 40"), 'all are counted');
+is(stat_of($ok)->{succeeded} - $counted,
+	$node->safe_psql('postgres', "SELECT count(*) - $before FROM webhook.webhook_log WHERE status = 'Success' AND action_id = $ok"), 'once each');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($ok, url => '" . $receiver->url('/ok') . "')");
 
 # pg_stat_activity, and what autovacuum goes by
 is($node->safe_psql('postgres', q{SELECT string_agg(backend_type || ': ' || application_name || ': ' || query, E'\n' ORDER BY 1)
