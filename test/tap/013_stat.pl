@@ -216,6 +216,24 @@ $node->restart;
 $node->safe_psql('postgres', 'INSERT INTO good VALUES (50000)');
 ok(wait_for_sql($node, "SELECT count(*) = 0 FROM webhook.action_stats WHERE action_id = $bad"), 'and its counts go');
 
+# Two workers count together, and tell of a failing receiver once
+my $other = make_action('bob', 'other', "http://127.0.0.1:$port/", q{, retry_schedule => '{}', max_in_flight => 1});
+$down = 'receiver of webhook action ' . $other . ' \("send other"\) has been failing since';
+$node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.workers_per_database = 2');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.stat_worker WHERE state = 'running' AND last_turn_at IS NOT NULL}, '2'), 'two workers');
+my $met = "SELECT count(*) FROM webhook.action_stats WHERE action_id = $other AND failures >= 3";
+for my $i (1 .. 500)
+{
+	$node->safe_psql('postgres', "INSERT INTO other SELECT generate_series($i * 100 + 1, $i * 100 + 20)");
+	last if $node->safe_psql('postgres', $met) eq '2';
+}
+is($node->safe_psql('postgres', $met), '2', 'both meet the failing receiver');
+ok(wait_for_delivery($node), 'sent');
+my $sent = $node->safe_psql('postgres', 'SELECT count(*) FROM other');
+ok(wait_for_stat($other, "failed = $sent AND attempts = $sent AND failing_since IS NOT NULL"), 'they count together');
+is(count_log($down), 1, 'but one has told it');
+
 $receiver->stop;
 $node->stop;
 done_testing();
