@@ -135,10 +135,15 @@ webhook_stats_bound(int bucket)
 static int
 get_bucket(int64 duration)
 {
+	static double bounds[WEBHOOK_LATENCY_BUCKETS];
 	int			bucket = 0;
 
-	while (bucket < WEBHOOK_LATENCY_BUCKETS - 1 &&
-		   duration > webhook_stats_bound(bucket))
+	if (bounds[0] == 0)
+	{
+		for (int i = 0; i < WEBHOOK_LATENCY_BUCKETS; i++)
+			bounds[i] = webhook_stats_bound(i);
+	}
+	while (bucket < WEBHOOK_LATENCY_BUCKETS - 1 && duration > bounds[bucket])
 		bucket++;
 	return bucket;
 }

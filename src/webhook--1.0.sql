@@ -519,7 +519,7 @@ BEGIN
 		detail := format('%s of %s workers wait after an error of their own', found.waiting, found.running);
 		hint := 'See last_error in webhook.stat_worker, and the server log.';
 	ELSIF found.last_turn_at < clock_timestamp() - interval '2 minutes' THEN
-		detail := format('a worker has not looked at the database since %s', found.last_turn_at);
+		detail := format('a worker has not looked at the database since %s', date_trunc('second', found.last_turn_at));
 		hint := 'See what it waits for in pg_stat_activity and pg_locks.';
 	ELSIF found.running < wanted THEN
 		status := 'warning'; detail := format('%s of %s workers run', found.running, wanted);
@@ -576,7 +576,7 @@ BEGIN
 		FROM webhook.stat_action() a WHERE a.enabled;
 	IF found.failing > 0 THEN
 		status := CASE WHEN found.since < clock_timestamp() - interval '1 hour' THEN 'critical' ELSE 'warning' END;
-		detail := format('%s of %s receivers failing, the first since %s', found.failing, found.n, found.since);
+		detail := format('%s of %s receivers failing, the first since %s', found.failing, found.n, date_trunc('second', found.since));
 		hint := 'See failing_since and last_error in webhook.stat_action.';
 	END IF;
 	RETURN NEXT;
@@ -590,7 +590,7 @@ BEGIN
 	IF retention = interval '0' THEN
 		detail := 'webhook.log_retention is 0: the log keeps everything';
 	ELSIF oldest < clock_timestamp() - retention - interval '1 hour' THEN
-		status := 'warning'; detail := format('deliveries that ended at %s are still in the log', oldest);
+		status := 'warning'; detail := format('deliveries that ended at %s are still in the log', date_trunc('second', oldest));
 		hint := 'The worker deletes what is older than webhook.log_retention: see whether it runs, and webhook.stat_progress.';
 	ELSE
 		detail := format('the log goes back no further than webhook.log_retention, %s', retention);
@@ -637,7 +637,7 @@ BEGIN
 	"check" := 'clock'; status := 'ok'; detail := 'nothing is queued or due in a future that makes no sense'; hint := NULL;
 	SELECT max(l.queued_at) INTO oldest FROM (SELECT q.queued_at FROM webhook.webhook_log q ORDER BY q.log_id DESC LIMIT 1) l;
 	IF oldest > clock_timestamp() + interval '1 minute' THEN
-		status := 'warning'; detail := format('deliveries were queued at %s, which is yet to come: the clock was turned back', oldest);
+		status := 'warning'; detail := format('deliveries were queued at %s, which is yet to come: the clock was turned back', date_trunc('second', oldest));
 		hint := 'See to the server''s clock.';
 	ELSIF has_index THEN
 		SELECT max(l.retry_at) INTO oldest FROM webhook.action a, LATERAL (SELECT q.retry_at FROM webhook.webhook_log q
@@ -645,7 +645,7 @@ BEGIN
 			WHERE l.retry_at > clock_timestamp() + interval '30 days'
 			+ coalesce((SELECT max(s) FROM unnest(a.retry_schedule) AS s), interval '0');
 		IF oldest IS NOT NULL THEN
-			status := 'warning'; detail := format('a delivery is due no sooner than %s', oldest);
+			status := 'warning'; detail := format('a delivery is due no sooner than %s', date_trunc('second', oldest));
 			hint := 'If the clock was wrong when it was queued, call webhook.cancel and webhook.retry for what is too far off.';
 		END IF;
 	END IF;
