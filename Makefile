@@ -50,9 +50,15 @@ OBJS = \
 	src/queue.o \
 	src/lane.o \
 	src/settle.o \
+	src/complaint.o \
+	src/stats.o \
+	src/stats_store.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \
+	src/progress.o \
+	src/stat_action.o \
+	src/stat_worker.o \
 	src/hooks.o
 DATA = src/webhook--1.0.sql
 PGFILEDESC = "webhook - transactional webhooks"

@@ -74,4 +74,20 @@
 #define webhook_guc_free(pointer) free(pointer)
 #endif
 
+/* PostgreSQL 17 lets extensions name what they wait for. */
+#if PG_VERSION_NUM >= 170000
+#define webhook_wait_event_new(name) WaitEventExtensionNew(name)
+#else
+#define webhook_wait_event_new(name) PG_WAIT_EXTENSION
+#endif
+
+/* PostgreSQL 18 gave index scans room for instrumentation. */
+#if PG_VERSION_NUM >= 180000
+#define webhook_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define webhook_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
 #endif							/* WEBHOOK_COMPAT_H */

@@ -16,6 +16,7 @@
 #include "action.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "computed.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -24,6 +25,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "progress.h"
 #include "recompute.h"
 #include "record.h"
 #include "request.h"
@@ -38,6 +40,8 @@
 #include "utils/wait_event.h"
 
 #define WAIT_INTERVAL_MS 5
+#define RETRY_STEP INT64CONST(10000)	/* log_ids a statement */
+#define MAX_RETRY_STEPS 1000
 #define MASK "********"
 
 PG_FUNCTION_INFO_V1(retry);
@@ -184,18 +188,39 @@ cancel(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The first and the last log_id; false: the log is empty. */
+static bool
+find_range(int64 *first, int64 *last)
+{
+	char	   *from = NULL;
+	char	   *to = NULL;
+
+	execute("SELECT min(log_id) FROM webhook.webhook_log", 0, NULL, NULL, NULL, &from);
+	execute("SELECT max(log_id) FROM webhook.webhook_log", 0, NULL, NULL, NULL, &to);
+	if (from == NULL || to == NULL)
+		return false;
+	*first = strtoi64(from, NULL, 10);
+	*last = strtoi64(to, NULL, 10);
+	return true;
+}
+
 /*
  * webhook.retry_failed(action_id, since) returns bigint
  *		Queue all Failed deliveries again, but canceled ones; how many.
+ *
+ * The log is gone through piece by piece, so that webhook.stat_progress can
+ * tell how far it is.
  */
 Datum
 retry_failed(PG_FUNCTION_ARGS)
 {
-	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, OIDOID, BOOLOID};
-	Datum		values[4] = {0};
-	char		nulls[4] = {'n', 'n', ' ', ' '};
+	Oid			types[5] = {INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID, INT8OID};
+	Datum		values[5] = {0};
+	char		nulls[5] = {'n', 'n', ' ', ' ', ' '};
 	WebhookScope scope;
-	uint64		n;
+	uint64		n = 0;
+	int64		first;
+	int64		last;
 
 	if (!PG_ARGISNULL(0))
 	{
@@ -211,21 +236,38 @@ retry_failed(PG_FUNCTION_ARGS)
 
 	/* The same rows as the policy on the log shows the caller. */
 	webhook_scope_enter(&scope, webhook_catalog_owner());
+	webhook_progress_start("retry_failed", 0,
+						   PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0));
 	webhook_recompute_failed(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0),
 							 PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1),
 							 scope.user);
-	n = execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
-				" retry_at = clock_timestamp(), completed_at = NULL,"
-				" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
-				" WHERE l.status = 'Failed' AND ($1 IS NULL OR l.action_id = $1)"
-				" AND ($2 IS NULL OR coalesce(l.completed_at, l.dispatched_at,"
-				" l.queued_at) >= $2)"
-				" AND l.error IS DISTINCT FROM 'canceled'"
-				" AND pg_has_role($3, l.owner::oid, 'MEMBER')"
-				" AND l.record IS NOT NULL"
-				" AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id"
-				" AND NOT " WEBHOOK_LACKS_VALUES ")",
-				3, types, values, nulls, NULL);
+	if (find_range(&first, &last))
+	{
+		int64		step = Max(RETRY_STEP, (last - first) / MAX_RETRY_STEPS);
+
+		for (int64 from = first;; from += step)
+		{
+			webhook_progress_update(from - first, last - first + 1);
+			values[3] = Int64GetDatum(from);
+			values[4] = Int64GetDatum(Min(from + step - 1, last));
+			n += execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
+						 " retry_at = clock_timestamp(), completed_at = NULL,"
+						 " http_status = NULL, error = NULL, retries = 0, interrupted = 0"
+						 " WHERE l.status = 'Failed' AND ($1 IS NULL OR l.action_id = $1)"
+						 " AND ($2 IS NULL OR coalesce(l.completed_at, l.dispatched_at,"
+						 " l.queued_at) >= $2)"
+						 " AND l.error IS DISTINCT FROM 'canceled'"
+						 " AND pg_has_role($3, l.owner::oid, 'MEMBER')"
+						 " AND l.record IS NOT NULL"
+						 " AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id"
+						 " AND NOT " WEBHOOK_LACKS_VALUES ")"
+						 " AND l.log_id BETWEEN $4 AND $5",
+						 5, types, values, nulls, NULL);
+			if (last - from < step)
+				break;
+		}
+	}
+	webhook_progress_end();
 	webhook_scope_leave(&scope);
 	PG_RETURN_INT64((int64) n);
 }
@@ -418,6 +460,7 @@ wait(PG_FUNCTION_ARGS)
 	SPIPlanPtr	plan;
 	WebhookScope scope;
 	bool		busy;
+	uint32		wait_event = webhook_wait_event_new("WebhookWait");
 
 	deadline = DirectFunctionCall2(timestamptz_pl_interval,
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -440,7 +483,7 @@ wait(PG_FUNCTION_ARGS)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 WAIT_INTERVAL_MS, PG_WAIT_EXTENSION);
+						 WAIT_INTERVAL_MS, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

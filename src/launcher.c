@@ -23,8 +23,8 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
+#include "compat.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -34,7 +34,6 @@
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -68,7 +67,6 @@ static HTAB *charges = NULL;
 static bool is_short_of_workers = false;
 
 PG_FUNCTION_INFO_V1(start_worker);
-PG_FUNCTION_INFO_V1(stat_worker);
 
 void
 webhook_launcher_init(void)
@@ -301,12 +299,18 @@ void
 webhook_launcher_main(Datum arg)
 {
 	HASHCTL		info = {0};
+	uint32		wait_event;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	webhook_shared_attach_launcher();
+	wait_event = webhook_wait_event_new("WebhookLauncherMain");
+	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,
+					PGC_S_OVERRIDE);
+	pgstat_report_activity(STATE_RUNNING,
+						   "starting a worker in each database that has webhooks");
 
 	info.keysize = sizeof(((Charge *) NULL)->key);
 	info.entrysize = sizeof(Charge);
@@ -323,7 +327,7 @@ webhook_launcher_main(Datum arg)
 
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -350,55 +354,4 @@ start_worker(PG_FUNCTION_ARGS)
 				 errmsg("webhook is not loaded: deliveries are queued, but not sent"),
 				 errhint("Add webhook to shared_preload_libraries and restart the server.")));
 	PG_RETURN_VOID();
-}
-
-/*
- * webhook.stat_worker()
- *		One row a worker process of the cluster.
- */
-Datum
-stat_worker(PG_FUNCTION_ARGS)
-{
-	static const char *const states[] = {
-		[WEBHOOK_STATE_STARTING] = "starting",
-		[WEBHOOK_STATE_RUNNING] = "running",
-		[WEBHOOK_STATE_DISABLED] = "disabled",
-		[WEBHOOK_STATE_BACKOFF] = "backoff",
-		[WEBHOOK_STATE_STOPPED] = "stopped",
-		[WEBHOOK_STATE_FAILED] = "failed",
-		[WEBHOOK_STATE_ABSENT] = "absent",
-	};
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < webhook_shared_slots(); i++)
-	{
-		WebhookSlotInfo info = webhook_shared_slot(i);
-		Datum		values[9] = {0};
-		bool		nulls[9] = {0};
-		char	   *database;
-		NameData	name = {{0}};
-
-		if (!info.used || info.state == WEBHOOK_STATE_ABSENT)
-			continue;
-		database = get_database_name(info.database);
-		if (database != NULL)
-			namestrcpy(&name, database);
-		values[0] = Int32GetDatum(info.pid);
-		nulls[0] = info.pid == 0;
-		values[1] = NameGetDatum(&name);
-		nulls[1] = database == NULL;
-		values[2] = Int32GetDatum(info.number);
-		values[3] = CStringGetTextDatum(states[info.state]);
-		values[4] = TimestampTzGetDatum(info.started_at);
-		nulls[4] = info.started_at == 0;
-		values[5] = Int32GetDatum(info.in_flight);
-		values[6] = Int64GetDatum(info.attempts);
-		values[7] = CStringGetTextDatum(info.last_error);
-		nulls[7] = info.last_error[0] == '\0';
-		values[8] = TimestampTzGetDatum(info.last_error_at);
-		nulls[8] = info.last_error_at == 0;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	return (Datum) 0;
 }

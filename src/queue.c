@@ -151,12 +151,13 @@ static const char *const purge_look_sql =
 	" retry_at IS NULL AND completed_at < $1 FROM webhook.webhook_log"
 	" WHERE log_id > $2 ORDER BY log_id LIMIT $3";
 
-static const char *const purge_attempt_sql =
-	"DELETE FROM webhook.webhook_attempt WHERE log_id = ANY ($1)";
-
-static const char *const purge_log_sql =
-	"DELETE FROM webhook.webhook_log WHERE log_id = ANY ($1)"
-	" AND retry_at IS NULL";
+/* What somebody has locked stays until the next time: nobody is waited for. */
+static const char *const purge_sql =
+	"WITH gone AS MATERIALIZED (SELECT l.log_id FROM webhook.webhook_log l"
+	" WHERE l.log_id = ANY ($1) AND l.retry_at IS NULL FOR UPDATE SKIP LOCKED),"
+	" attempts AS (DELETE FROM webhook.webhook_attempt t USING gone g"
+	" WHERE t.log_id = g.log_id)"
+	" DELETE FROM webhook.webhook_log l USING gone g WHERE l.log_id = g.log_id";
 
 /* Prepare a statement once, for the life of the worker. */
 static SPIPlanPtr
@@ -596,8 +597,7 @@ bool
 webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 {
 	static SPIPlanPtr look_plan = NULL;
-	static SPIPlanPtr attempt_plan = NULL;
-	static SPIPlanPtr log_plan = NULL;
+	static SPIPlanPtr purge_plan = NULL;
 	Oid			look_types[3] = {TIMESTAMPTZOID, INT8OID, INT8OID};
 	Oid			delete_types[1] = {INT8ARRAYOID};
 	Datum		values[3];
@@ -632,10 +632,7 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 	if (old.n > 0)
 	{
 		values[0] = finish_column(&old, INT8OID);
-		execute(get_plan(&attempt_plan, purge_attempt_sql, 1, delete_types),
-				values, NULL);
-		execute(get_plan(&log_plan, purge_log_sql, 1, delete_types),
-				values, NULL);
+		execute(get_plan(&purge_plan, purge_sql, 1, delete_types), values, NULL);
 	}
 	SPI_finish();
 	return is_more;

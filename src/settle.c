@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "complaint.h"
 #include "mail.h"
 #include "mb/pg_wchar.h"
 #include "settle.h"
@@ -84,8 +85,9 @@ note_settled(const WebhookFlight *flight)
 			lane->action->enabled = false;
 		ereport(WARNING,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("webhook action %d is disabled: its receiver answered 410 Gone",
-						lane->action_id),
+				 errmsg("webhook action %d (\"%s\") is disabled: its receiver answered 410 Gone",
+						lane->action_id,
+						lane->action != NULL ? lane->action->title : ""),
 				 errhint("Correct its URL with webhook.alter_action, and call webhook.enable_action.")));
 	}
 }
@@ -168,7 +170,7 @@ settle_one(WebhookFlight *flight)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		EmitErrorReport();
+		webhook_complaint_emit();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		outcome = IS_BROKEN;

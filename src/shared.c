@@ -58,6 +58,7 @@ typedef struct ActionEntry
 	ActionKey	key;
 	int			in_flight;
 	bool		awaited;		/* somebody was refused */
+	bool		is_failing;		/* the server log has been told */
 	TimestampTz next_moment;	/* for a rate limit */
 } ActionEntry;
 
@@ -472,6 +473,8 @@ detach_worker(int code, Datum arg)
 	my_slot->latch = NULL;
 	my_slot->info.pid = 0;
 	my_slot->info.in_flight = 0;
+	my_slot->info.claimed = 0;
+	my_slot->info.unsettled = 0;
 	if (my_slot->info.state < WEBHOOK_STATE_STOPPED)
 		my_slot->info.state = WEBHOOK_STATE_FAILED;
 	LWLockRelease(shared->lock);
@@ -505,10 +508,20 @@ webhook_shared_get_state(void)
 }
 
 void
-webhook_shared_set_progress(int in_flight, int64 attempts)
+webhook_shared_set_progress(int in_flight, int claimed, int unsettled,
+							int64 attempts)
 {
 	my_slot->info.in_flight = in_flight;
+	my_slot->info.claimed = claimed;
+	my_slot->info.unsettled = unsettled;
 	my_slot->info.attempts = attempts;
+}
+
+void
+webhook_shared_set_turn(TimestampTz now, Size memory)
+{
+	my_slot->info.last_turn_at = now;
+	my_slot->info.memory = memory;
 }
 
 void
@@ -563,7 +576,8 @@ find_action(int32 action_id)
 		hash_seq_init(&scan, action_hash);
 		while ((entry = hash_seq_search(&scan)) != NULL)
 		{
-			if (entry->in_flight == 0 && entry->next_moment < now)
+			if (entry->in_flight == 0 && !entry->is_failing &&
+				entry->next_moment < now)
 				hash_search(action_hash, &entry->key, HASH_REMOVE, NULL);
 		}
 	}
@@ -572,6 +586,7 @@ find_action(int32 action_id)
 	{
 		entry->in_flight = 0;
 		entry->awaited = false;
+		entry->is_failing = false;
 		entry->next_moment = 0;
 	}
 	return entry;
@@ -621,6 +636,42 @@ webhook_shared_release(int32 action_id)
 		}
 	}
 	LWLockRelease(shared->lock);
+}
+
+int
+webhook_shared_in_flight(int32 action_id)
+{
+	ActionKey	key = {0};
+	ActionEntry *entry;
+	int			in_flight = 0;
+
+	if (shared == NULL)
+		return 0;
+	key.database = MyDatabaseId;
+	key.action_id = action_id;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		in_flight = entry->in_flight;
+	LWLockRelease(shared->lock);
+	return in_flight;
+}
+
+bool
+webhook_shared_set_failing(int32 action_id, bool is_failing)
+{
+	ActionEntry *entry;
+	bool		is_news = true;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL)
+	{
+		is_news = entry->is_failing != is_failing;
+		entry->is_failing = is_failing;
+	}
+	LWLockRelease(shared->lock);
+	return is_news;
 }
 
 TimestampTz

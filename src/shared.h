@@ -34,7 +34,11 @@ typedef struct WebhookSlotInfo
 	WebhookWorkerState state;
 	TimestampTz started_at;
 	int			in_flight;
+	int			claimed;		/* and not yet sent */
+	int			unsettled;		/* answered, and the log not yet told */
 	int64		attempts;
+	Size		memory;			/* bytes, of all its memory contexts */
+	TimestampTz last_turn_at;
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
 } WebhookSlotInfo;
@@ -98,7 +102,9 @@ extern bool webhook_shared_is_worker(void);
 extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
 extern void webhook_shared_set_state(WebhookWorkerState state);
 extern WebhookWorkerState webhook_shared_get_state(void);
-extern void webhook_shared_set_progress(int in_flight, int64 attempts);
+extern void webhook_shared_set_progress(int in_flight, int claimed,
+										int unsettled, int64 attempts);
+extern void webhook_shared_set_turn(TimestampTz now, Size memory);
 extern void webhook_shared_set_error(const char *message);
 
 /* Take what commits have told; true: look at everything anew. */
@@ -111,6 +117,15 @@ extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
  */
 extern bool webhook_shared_acquire(int32 action_id, int limit);
 extern void webhook_shared_release(int32 action_id);
+
+/* How many requests of an action are under way, over all workers. */
+extern int	webhook_shared_in_flight(int32 action_id);
+
+/*
+ * An action's receiver is failing, or is not; true: that is news, and no
+ * other worker has said so.
+ */
+extern bool webhook_shared_set_failing(int32 action_id, bool is_failing);
 
 /*
  * Reserve the next moment at which an action with a limit of "rate" requests

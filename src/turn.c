@@ -18,13 +18,16 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "complaint.h"
 #include "mail.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "progress.h"
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
+#include "stats.h"
 #include "storage/ipc.h"
 #include "turn.h"
 #include "utils/memutils.h"
@@ -38,6 +41,7 @@
 #define PURGE_SIZE 1000
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
+#define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
 #define MAX_BACKOFF_US (30 * USECS_PER_SEC)
 
 static int	my_number;
@@ -335,6 +339,27 @@ render_claimed(List *claimed)
 		webhook_turn_commit();
 }
 
+/* Show a purge that takes more than a turn as one piece of work. */
+static void
+tell_purge(bool is_more)
+{
+	static int64 done = 0;
+
+	if (!is_more)
+	{
+		webhook_progress_end();
+		done = 0;
+		return;
+	}
+	if (done == 0)
+	{
+		webhook_progress_start("purge", 0, 0);
+		webhook_progress_keep();
+	}
+	done += PURGE_SIZE;
+	webhook_progress_update(done, 0);
+}
+
 static void
 take_turn(void)
 {
@@ -354,6 +379,7 @@ take_turn(void)
 	settled = webhook_settle_all();
 	if (settled != NIL)
 		CommandCounterIncrement();
+	webhook_stats_settle(settled, now);
 	claimed = claim(now);
 	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
 	{
@@ -362,14 +388,18 @@ take_turn(void)
 		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
 									  &purged_behind, PURGE_SIZE);
 		next_purge_at = is_more ? now + TURN_PAUSE_US * 20 : now + PURGE_INTERVAL_US;
+		tell_purge(is_more);
 		if (!is_more)
 			purged_behind = 0;
 	}
+	else if (webhook_log_retention <= 0)
+		tell_purge(false);
 	webhook_turn_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
+	webhook_stats_report();
 	MemoryContextSwitchTo(turn_context);
 	is_claim_open = claimed != NIL;
 	render_claimed(claimed);
@@ -389,6 +419,8 @@ webhook_turn_take(void)
 		take_turn();
 		if (backoff != 0)
 		{
+			if (backoff >= LONG_BACKOFF_US)
+				ereport(LOG, (errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
 			webhook_shared_set_state(WEBHOOK_STATE_RUNNING);
@@ -401,7 +433,7 @@ webhook_turn_take(void)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(turn_context);
 		error = CopyErrorData();
-		EmitErrorReport();
+		webhook_complaint_emit();
 		AbortCurrentTransaction();
 		FlushErrorState();
 
@@ -461,6 +493,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
 		(next_due_at != 0 && now >= next_due_at) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
+		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
 		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
 }
 
@@ -475,6 +508,7 @@ webhook_turn_init(int number)
 	my_number = number;
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
+	webhook_stats_init(number);
 }
 
 void
@@ -488,12 +522,16 @@ webhook_turn_next(void)
 {
 	TimestampTz next = last_survey_at + SURVEY_INTERVAL_US;
 
+	if (is_survey_wanted)
+		next = last_turn_at;
 	if (next_due_at != 0)
 		next = Min(next, next_due_at);
 	if (is_hungry())
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_log_retention > 0 && my_number == 0)
 		next = Min(next, next_purge_at);
+	if (webhook_stats_next() != 0)
+		next = Min(next, webhook_stats_next());
 	next = Max(next, last_turn_at + TURN_PAUSE_US);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());

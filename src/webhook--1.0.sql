@@ -432,15 +432,417 @@ COMMENT ON FUNCTION webhook.wait IS 'wait until nothing is due or in flight; fal
 -- What a DBA watches
 -- ---------------------------------------------------------------------------
 
+-- Kept by the workers; read through webhook.stat_action.  Their rows are
+-- updated every second: room on the page for that.
+CREATE TABLE webhook.action_stats (
+	action_id integer NOT NULL,
+	worker smallint NOT NULL,
+	succeeded bigint NOT NULL,
+	failed bigint NOT NULL,
+	attempts bigint NOT NULL,
+	last_success_at timestamptz,
+	last_failure_at timestamptz,
+	last_error text,
+	failures integer NOT NULL,
+	failing_since timestamptz,
+	reset_at timestamptz,
+	PRIMARY KEY (action_id, worker)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE webhook.action_stats IS 'internal: what each worker has counted of each action';
+
+CREATE TABLE webhook.action_latency (
+	action_id integer NOT NULL,
+	worker smallint NOT NULL,
+	slot smallint NOT NULL,
+	started_at timestamptz NOT NULL,
+	buckets integer[] NOT NULL,
+	PRIMARY KEY (action_id, worker, slot)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE webhook.action_latency IS 'internal: durations of attempts, counted by size, for each five minutes of the last hour';
+
+CREATE FUNCTION webhook.stat_action(OUT action_id integer, OUT workflow text, OUT title text,
+	OUT enabled boolean, OUT queued bigint, OUT in_flight integer, OUT retrying bigint,
+	OUT oldest_due timestamptz, OUT succeeded bigint, OUT failed bigint, OUT attempts bigint,
+	OUT p50 interval, OUT p95 interval, OUT p99 interval, OUT last_success_at timestamptz,
+	OUT last_failure_at timestamptz, OUT last_error text, OUT failing_since timestamptz,
+	OUT reset_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_action';
+COMMENT ON FUNCTION webhook.stat_action IS 'internal: rows of the view webhook.stat_action';
+
+CREATE VIEW webhook.stat_action AS SELECT * FROM webhook.stat_action();
+COMMENT ON VIEW webhook.stat_action IS 'one row an action: its queue, and what came of its deliveries; cheap, however large the log';
+COMMENT ON COLUMN webhook.stat_action.action_id IS 'the action';
+COMMENT ON COLUMN webhook.stat_action.workflow IS 'name of its workflow';
+COMMENT ON COLUMN webhook.stat_action.title IS 'its title';
+COMMENT ON COLUMN webhook.stat_action.enabled IS 'false: queues nothing new, and what is queued waits';
+COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together';
+COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
+COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
+COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
+COMMENT ON COLUMN webhook.stat_action.succeeded IS 'deliveries that were answered 2xx, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.attempts IS 'requests made, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.p50 IS 'half of the last hour''s requests were quicker; exact to a fifth';
+COMMENT ON COLUMN webhook.stat_action.p95 IS '95 % of the last hour''s requests were quicker';
+COMMENT ON COLUMN webhook.stat_action.p99 IS '99 % of the last hour''s requests were quicker';
+COMMENT ON COLUMN webhook.stat_action.last_success_at IS 'last answer 2xx, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.last_failure_at IS 'last failed attempt, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.last_error IS 'what went wrong in it';
+COMMENT ON COLUMN webhook.stat_action.failing_since IS 'the receiver is failing: at least three attempts in a row, the first at this time; NULL: it is not';
+COMMENT ON COLUMN webhook.stat_action.reset_at IS 'last webhook.stat_reset; NULL: none';
+
+CREATE FUNCTION webhook.stat_reset(action_id integer DEFAULT NULL) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_reset';
+COMMENT ON FUNCTION webhook.stat_reset IS 'set the counts in webhook.stat_action to zero, of one action or of all that the caller sees';
+
 CREATE FUNCTION webhook.stat_worker(OUT pid integer, OUT database name, OUT worker integer,
 	OUT state text, OUT started_at timestamptz, OUT in_flight integer, OUT attempts bigint,
-	OUT last_error text, OUT last_error_at timestamptz)
+	OUT last_error text, OUT last_error_at timestamptz, OUT claimed integer,
+	OUT unsettled integer, OUT last_turn_at timestamptz, OUT memory bigint)
 RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_worker';
 COMMENT ON FUNCTION webhook.stat_worker IS 'internal: rows of the view webhook.stat_worker';
 
 CREATE VIEW webhook.stat_worker AS SELECT * FROM webhook.stat_worker();
 COMMENT ON VIEW webhook.stat_worker IS 'one row a worker process of this cluster';
+COMMENT ON COLUMN webhook.stat_worker.pid IS 'process; NULL: it is not running';
+COMMENT ON COLUMN webhook.stat_worker.database IS 'the database whose webhooks it sends';
+COMMENT ON COLUMN webhook.stat_worker.worker IS 'its number, from 0, among those of the database';
+COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), backoff (waits after an error of its own), stopped or failed';
+COMMENT ON COLUMN webhook.stat_worker.started_at IS 'when it started';
+COMMENT ON COLUMN webhook.stat_worker.in_flight IS 'requests under way';
+COMMENT ON COLUMN webhook.stat_worker.attempts IS 'requests made since it started';
+COMMENT ON COLUMN webhook.stat_worker.last_error IS 'its own last error, not a receiver''s; for pg_read_all_stats and members of the extension''s owner';
+COMMENT ON COLUMN webhook.stat_worker.last_error_at IS 'when that was';
+COMMENT ON COLUMN webhook.stat_worker.claimed IS 'deliveries that it has taken from the queue and not yet sent';
+COMMENT ON COLUMN webhook.stat_worker.unsettled IS 'answers that are not yet in the log';
+COMMENT ON COLUMN webhook.stat_worker.last_turn_at IS 'when it last looked at the database; at least every 30 s';
+COMMENT ON COLUMN webhook.stat_worker.memory IS 'bytes of memory, without libcurl''s';
+
+CREATE FUNCTION webhook.stat_progress(OUT pid integer, OUT database name, OUT command text,
+	OUT workflow_id integer, OUT action_id integer, OUT done bigint, OUT total bigint,
+	OUT started_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_progress';
+COMMENT ON FUNCTION webhook.stat_progress IS 'internal: rows of the view webhook.stat_progress';
+
+CREATE VIEW webhook.stat_progress AS SELECT * FROM webhook.stat_progress();
+COMMENT ON VIEW webhook.stat_progress IS 'one row for each process of this cluster that does something long';
+COMMENT ON COLUMN webhook.stat_progress.pid IS 'process';
+COMMENT ON COLUMN webhook.stat_progress.database IS 'its database';
+COMMENT ON COLUMN webhook.stat_progress.command IS 'what it does: retry_failed, run_workflow, purge';
+COMMENT ON COLUMN webhook.stat_progress.workflow_id IS 'the workflow that it is about; NULL: not one';
+COMMENT ON COLUMN webhook.stat_progress.action_id IS 'the action that it is about; NULL: not one';
+COMMENT ON COLUMN webhook.stat_progress.done IS 'records or deliveries looked at';
+COMMENT ON COLUMN webhook.stat_progress.total IS 'of how many; NULL: not known';
+COMMENT ON COLUMN webhook.stat_progress.started_at IS 'since when';
+
+CREATE FUNCTION webhook.is_loaded() RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_loaded';
+COMMENT ON FUNCTION webhook.is_loaded IS 'internal: is the library preloaded';
+
+CREATE FUNCTION webhook.is_served() RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_served';
+COMMENT ON FUNCTION webhook.is_served IS 'internal: does webhook.databases name this database';
+
+-- Counts of everybody's actions, but no names, messages or data of theirs: so
+-- that a role that only watches needs no membership in their owners.
+CREATE FUNCTION webhook.health(OUT "check" text, OUT status text, OUT detail text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	loaded boolean := webhook.is_loaded();
+	is_standby boolean := pg_is_in_recovery();
+	wanted integer := current_setting('webhook.workers_per_database')::integer;
+	found record;
+	problems text[] := '{}';
+	name text;
+	path text;
+	is_right boolean;
+	has_index boolean;
+	oldest timestamptz;
+	retention interval;
+BEGIN
+	"check" := 'loaded';
+	IF loaded THEN
+		status := 'ok'; detail := 'the library is loaded'; hint := NULL;
+	ELSE
+		status := 'critical'; detail := 'the library is not loaded: deliveries are queued, but not sent';
+		hint := 'Add webhook to shared_preload_libraries and restart the server.';
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'worker'; status := 'critical'; hint := NULL;
+	SELECT count(w.pid) AS running,
+		count(*) FILTER (WHERE w.state = 'backoff') AS waiting,
+		min(w.last_turn_at) FILTER (WHERE w.pid IS NOT NULL) AS last_turn_at INTO found
+		FROM webhook.stat_worker() w WHERE w.database = current_database();
+	IF is_standby THEN
+		status := 'ok'; detail := 'this is a standby: workers start when it is promoted';
+	ELSIF NOT loaded THEN
+		detail := 'no worker runs';
+		hint := 'Add webhook to shared_preload_libraries and restart the server.';
+	ELSIF NOT webhook.is_served() THEN
+		status := 'warning'; detail := 'no worker runs: webhook.databases does not name this database';
+		hint := 'Add the database to webhook.databases and reload.';
+	ELSIF found.running = 0 THEN
+		detail := 'no worker runs in this database';
+		hint := 'The server log says why. If it is for lack of background workers, increase max_worker_processes.';
+	ELSIF found.waiting > 0 THEN
+		detail := format('%s of %s workers wait after an error of their own', found.waiting, found.running);
+		hint := 'See last_error in webhook.stat_worker, and the server log.';
+	ELSIF found.last_turn_at < clock_timestamp() - interval '2 minutes' THEN
+		detail := format('a worker has not looked at the database since %s', date_trunc('second', found.last_turn_at));
+		hint := 'See what it waits for in pg_stat_activity and pg_locks.';
+	ELSIF found.running < wanted THEN
+		status := 'warning'; detail := format('%s of %s workers run', found.running, wanted);
+		hint := 'Increase max_worker_processes, or decrease webhook.workers_per_database.';
+	ELSE
+		status := 'ok'; detail := format('%s running', CASE found.running WHEN 1 THEN '1 worker is' ELSE found.running || ' workers are' END);
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'paused'; status := 'ok'; detail := 'deliveries are sent'; hint := NULL;
+	SELECT count(*) AS n INTO found FROM webhook.stat_action() a WHERE NOT a.enabled AND a.queued + a.retrying > 0;
+	IF EXISTS (SELECT FROM webhook.stat_worker() w WHERE w.database = current_database() AND w.state LIKE 'paused%') THEN
+		status := 'critical'; detail := 'the worker is paused: this database is a copy of another';
+		hint := 'Call webhook.resume once its deliveries are to be sent from here.';
+	ELSIF NOT current_setting('webhook.enabled')::boolean THEN
+		status := 'warning'; detail := 'webhook.enabled is off: deliveries are queued, and wait';
+		hint := 'Set webhook.enabled to on and reload.';
+	ELSIF found.n > 0 THEN
+		status := 'warning'; detail := format('deliveries of %s disabled %s wait', found.n, CASE found.n WHEN 1 THEN 'action' ELSE 'actions' END);
+		hint := 'See webhook.stat_action; call webhook.enable_action, or webhook.cancel what is not wanted.';
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'index'; status := 'ok'; detail := 'the indexes of the log are there'; hint := NULL;
+	SELECT string_agg(v.name, ', ') AS names, coalesce(bool_or(v.name LIKE '%due%'), false) AS is_due INTO found
+		FROM (VALUES ('webhook_log_pkey'), ('webhook_log_due_idx'), ('webhook_log_ordered_idx'), ('webhook_attempt_pkey')) AS v (name)
+		WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+			WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'webhook')
+			AND c.relname = v.name AND i.indisvalid AND i.indisready);
+	has_index := NOT found.is_due;
+	IF found.names IS NOT NULL THEN
+		status := 'critical'; detail := format('missing or invalid: %s', found.names);
+		hint := 'REINDEX what is invalid; create what is missing as the extension''s script does.';
+	END IF;
+	RETURN NEXT;
+
+	-- What an ordered action holds back behind a failed delivery is not late.
+	"check" := 'oldest due'; status := 'ok'; detail := 'nothing is due'; hint := NULL;
+	SELECT min(a.oldest_due) INTO oldest FROM webhook.stat_action() a JOIN webhook.action c USING (action_id)
+		WHERE a.enabled AND NOT (c.ordered AND a.retrying > 0);
+	IF NOT has_index THEN
+		status := 'warning'; detail := 'not known without the index webhook_log_due_idx';
+	ELSIF oldest IS NOT NULL THEN
+		detail := format('the delivery that has waited longest is due since %s', justify_interval(date_trunc('second', clock_timestamp() - oldest)));
+		IF clock_timestamp() - oldest > interval '1 minute' THEN
+			status := CASE WHEN clock_timestamp() - oldest > interval '10 minutes' THEN 'critical' ELSE 'warning' END;
+			hint := 'See webhook.stat_action: a receiver that is slower than its deliveries are queued wants a higher max_in_flight or rate_limit.';
+		END IF;
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'receivers'; status := 'ok'; detail := 'no receiver is failing'; hint := NULL;
+	SELECT count(*) AS n, count(a.failing_since) AS failing, min(a.failing_since) AS since INTO found
+		FROM webhook.stat_action() a WHERE a.enabled;
+	IF found.failing > 0 THEN
+		status := CASE WHEN found.since < clock_timestamp() - interval '1 hour' THEN 'critical' ELSE 'warning' END;
+		detail := format('%s of %s receivers failing, the first since %s', found.failing, found.n, date_trunc('second', found.since));
+		hint := 'See failing_since and last_error in webhook.stat_action.';
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'retention'; status := 'ok'; hint := NULL;
+	retention := CASE WHEN current_setting('webhook.log_retention') ~ '^\s*\d+\s*$'
+		THEN make_interval(secs => current_setting('webhook.log_retention')::double precision)
+		ELSE current_setting('webhook.log_retention')::interval END;
+	SELECT min(l.completed_at) INTO oldest FROM (SELECT q.completed_at, q.retry_at FROM webhook.webhook_log q
+		ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
+	IF retention = interval '0' THEN
+		detail := 'webhook.log_retention is 0: the log keeps everything';
+	ELSIF oldest < clock_timestamp() - retention - interval '1 hour' THEN
+		status := 'warning'; detail := format('deliveries that ended at %s are still in the log', date_trunc('second', oldest));
+		hint := 'The worker deletes what is older than webhook.log_retention: see whether it runs, and webhook.stat_progress.';
+	ELSE
+		detail := format('the log goes back no further than webhook.log_retention, %s', retention);
+	END IF;
+	RETURN NEXT;
+
+	IF wanted + 1 > current_setting('max_worker_processes')::integer THEN
+		problems := problems || format('max_worker_processes is %s, too small for %s webhook workers and their launcher',
+			current_setting('max_worker_processes'), wanted);
+	END IF;
+	IF NOT current_setting('autovacuum')::boolean OR NOT current_setting('track_counts')::boolean THEN
+		problems := problems || 'autovacuum or track_counts is off, so the log will bloat'::text;
+	END IF;
+	IF EXISTS (SELECT FROM webhook.action a WHERE a.client_certificate IS NOT NULL)
+		AND current_setting('webhook.certificate_directory') = '' THEN
+		problems := problems || 'actions have client certificates, but webhook.certificate_directory is empty'::text;
+	END IF;
+	FOREACH name IN ARRAY ARRAY['webhook.certificate_directory', 'webhook.ca_file'] LOOP
+		path := current_setting(name);
+		CONTINUE WHEN path = '';
+		BEGIN
+			SELECT f.isdir = (name LIKE '%directory') INTO is_right FROM pg_stat_file(path, true) AS f;
+		EXCEPTION WHEN OTHERS THEN
+			is_right := false;
+		END;
+		IF is_right IS NOT TRUE THEN
+			problems := problems || format('%s names nothing that the server can read: %s', name, path);
+		END IF;
+	END LOOP;
+	IF NOT current_setting('webhook.allow_http')::boolean
+		AND EXISTS (SELECT FROM webhook.action a WHERE a.enabled AND a.url ILIKE 'http:%') THEN
+		problems := problems || 'webhook.allow_http is off, but actions have URLs that begin with http://'::text;
+	END IF;
+	IF coalesce(current_setting('webhook.smtp_url', true), '') <> '' AND coalesce(current_setting('webhook.smtp_from', true), '') = '' THEN
+		problems := problems || 'webhook.smtp_url is set, but webhook.smtp_from is not'::text;
+	END IF;
+	"check" := 'settings'; status := 'ok'; detail := 'settings fit each other'; hint := NULL;
+	IF problems <> '{}' THEN
+		status := 'warning'; detail := array_to_string(problems, '; ');
+		hint := 'Change the settings and reload; max_worker_processes needs a restart.';
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'clock'; status := 'ok'; detail := 'nothing is queued or due in a future that makes no sense'; hint := NULL;
+	SELECT max(l.queued_at) INTO oldest FROM (SELECT q.queued_at FROM webhook.webhook_log q ORDER BY q.log_id DESC LIMIT 1) l;
+	IF oldest > clock_timestamp() + interval '1 minute' THEN
+		status := 'warning'; detail := format('deliveries were queued at %s, which is yet to come: the clock was turned back', date_trunc('second', oldest));
+		hint := 'See to the server''s clock.';
+	ELSIF has_index THEN
+		SELECT max(l.retry_at) INTO oldest FROM webhook.action a, LATERAL (SELECT q.retry_at FROM webhook.webhook_log q
+			WHERE q.action_id = a.action_id AND q.retry_at IS NOT NULL ORDER BY q.retry_at DESC, q.log_id DESC LIMIT 1) l
+			WHERE l.retry_at > clock_timestamp() + interval '30 days'
+			+ coalesce((SELECT max(s) FROM unnest(a.retry_schedule) AS s), interval '0');
+		IF oldest IS NOT NULL THEN
+			status := 'warning'; detail := format('a delivery is due no sooner than %s', date_trunc('second', oldest));
+			hint := 'If the clock was wrong when it was queued, call webhook.cancel and webhook.retry for what is too far off.';
+		END IF;
+	END IF;
+	RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION webhook.health IS 'is all well: one row a check, with status ok, warning or critical, what is, and what to do';
+
+CREATE FUNCTION webhook.stat_first(since timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	low bigint;
+	high bigint;
+	middle bigint;
+	queued timestamptz;
+BEGIN
+	SELECT l.log_id INTO low FROM webhook.webhook_log l ORDER BY l.log_id LIMIT 1;
+	SELECT l.log_id + 1 INTO high FROM webhook.webhook_log l ORDER BY l.log_id DESC LIMIT 1;
+	-- The log grows in the order of time: halve it until the place is found.
+	WHILE low < high LOOP
+		middle := low + (high - low) / 2;
+		SELECT l.queued_at INTO queued FROM webhook.webhook_log l
+			WHERE l.log_id >= middle ORDER BY l.log_id LIMIT 1;
+		IF queued < since THEN
+			low := middle + 1;
+		ELSE
+			high := middle;
+		END IF;
+	END LOOP;
+	RETURN coalesce(low, 0);
+END
+$$;
+COMMENT ON FUNCTION webhook.stat_first IS 'internal: where in the log what was queued since a moment begins';
+
+-- With the caller's rights: the policies show the caller's own deliveries.
+CREATE FUNCTION webhook.report(since interval DEFAULT '24 hours') RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+	start timestamptz := statement_timestamp() - since;
+	first bigint := webhook.stat_first(statement_timestamp() - since);
+	heights text[] := ARRAY['.', ':', '-', '=', '+', '*', '#', '@'];
+	strokes text[] := ARRAY['#', '-', 'x'];
+	line text := '%-30s %10s %10s %8s %8s  %-20s  %-20s %8s %8s';
+	n_lines integer := 0;
+	r record;
+	width integer;
+	n_failed integer;
+	n_waiting integer;
+BEGIN
+	IF getdatabaseencoding() = 'UTF8' THEN
+		heights := ARRAY[chr(9601), chr(9602), chr(9603), chr(9604), chr(9605), chr(9606), chr(9607), chr(9608)];
+		strokes := ARRAY[chr(9608), chr(9618), chr(9617)];
+	END IF;
+	FOR r IN
+		WITH delivery AS MATERIALIZED (
+			SELECT l.log_id, l.action_id, l.workflow_id, l.status, l.retry_at, l.error
+			FROM webhook.webhook_log l WHERE l.log_id >= first AND l.queued_at >= start),
+		counted AS (
+			SELECT d.action_id, min(d.workflow_id) AS workflow_id, count(*) AS total,
+				count(*) FILTER (WHERE d.status = 'Success') AS succeeded,
+				count(*) FILTER (WHERE d.status = 'Failed' AND d.retry_at IS NULL) AS failed,
+				mode() WITHIN GROUP (ORDER BY d.error) FILTER (WHERE d.status = 'Failed') AS error
+			FROM delivery d GROUP BY d.action_id),
+		attempt AS MATERIALIZED (
+			SELECT d.action_id, extract(epoch FROM t.duration)::double precision * 1000 AS ms
+			FROM webhook.webhook_attempt t JOIN delivery d USING (log_id) WHERE t.log_id >= first),
+		bucket AS (
+			SELECT a.action_id, least(greatest(floor(log(2, (greatest(a.ms, 0.25) * 4)::numeric)), 0), 19)::integer AS i, count(*) AS n
+			FROM attempt a GROUP BY 1, 2),
+		histogram AS (
+			SELECT g.action_id, string_agg(CASE WHEN b.n IS NULL THEN ' '
+				ELSE heights[1 + (7 * b.n / g.highest)] END, '' ORDER BY s.i) AS drawn
+			FROM (SELECT b.action_id, max(b.n) AS highest FROM bucket b GROUP BY b.action_id) g
+			CROSS JOIN generate_series(0, 19) AS s (i)
+			LEFT JOIN bucket b ON b.action_id = g.action_id AND b.i = s.i GROUP BY g.action_id),
+		latency AS (
+			SELECT a.action_id, percentile_disc(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY a.ms) AS ms
+			FROM attempt a GROUP BY a.action_id)
+		SELECT coalesce(w.name, 'workflow ' || c.workflow_id) || ' / ' || coalesce(a.title, 'action ' || c.action_id) AS name,
+			c.total, c.succeeded, c.failed, c.total - c.succeeded - c.failed AS waiting, c.error,
+			max(c.total) OVER () AS busiest, coalesce(h.drawn, '') AS drawn,
+			ARRAY(SELECT CASE WHEN m.ms < 10 THEN round(m.ms::numeric, 1) || ' ms'
+				WHEN m.ms < 1000 THEN round(m.ms) || ' ms' ELSE round(m.ms::numeric / 1000, 1) || ' s' END
+				FROM unnest(t.ms) WITH ORDINALITY AS m (ms, i) ORDER BY m.i) AS percentiles
+		FROM counted c LEFT JOIN webhook.action a USING (action_id)
+		LEFT JOIN webhook.workflow w ON w.workflow_id = c.workflow_id
+		LEFT JOIN histogram h USING (action_id) LEFT JOIN latency t USING (action_id)
+		ORDER BY c.total DESC, c.action_id
+	LOOP
+		IF n_lines = 0 THEN
+			RETURN NEXT format('Deliveries queued since %s', date_trunc('second', start));
+			RETURN NEXT '';
+			RETURN NEXT format(line, 'workflow / action', 'deliveries', 'succeeded', 'failed', 'waiting',
+				'', 'latency', 'p50', 'p95');
+		END IF;
+		n_lines := n_lines + 1;
+		-- However few, what has failed is seen.
+		width := ceil(20.0 * r.total / r.busiest);
+		n_failed := CASE WHEN r.failed > 0 THEN greatest(round(width::numeric * r.failed / r.total), 1) ELSE 0 END;
+		n_waiting := CASE WHEN r.waiting > 0 THEN greatest(round(width::numeric * r.waiting / r.total), 1) ELSE 0 END;
+		RETURN NEXT rtrim(format(line,
+			CASE WHEN length(r.name) > 30 THEN left(r.name, 27) || '...' ELSE r.name END,
+			r.total, r.succeeded, r.failed, r.waiting,
+			repeat(strokes[1], width - n_failed - n_waiting) || repeat(strokes[2], n_waiting) || repeat(strokes[3], n_failed),
+			r.drawn, coalesce(r.percentiles[1], ''), coalesce(r.percentiles[2], '')));
+		IF r.error IS NOT NULL THEN
+			RETURN NEXT '    failed most often with: ' || left(translate(r.error, E'\n\r\t', '   '), 100);
+		END IF;
+	END LOOP;
+	IF n_lines = 0 THEN
+		RETURN NEXT format('No deliveries were queued since %s.', date_trunc('second', start));
+	ELSE
+		RETURN NEXT '';
+		RETURN NEXT format('%s succeeded  %s waiting  %s failed; latency of attempts from 0.25 ms to 2 minutes, each step twice the one before',
+			strokes[1], strokes[2], strokes[3]);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION webhook.report IS 'what came of the deliveries that were queued in the last while, drawn for psql: a line an action';
 
 -- ---------------------------------------------------------------------------
 -- Triggers

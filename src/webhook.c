@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "hooks.h"
 #include "launcher.h"
+#include "progress.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -26,6 +27,7 @@ _PG_init(void)
 {
 	webhook_settings_init();
 	webhook_shared_init();
+	webhook_progress_init();
 	webhook_hooks_init();
 	webhook_launcher_init();
 }

@@ -15,6 +15,7 @@
 
 #include "catalog.h"
 #include "commands/dbcommands.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "lane.h"
 #include "mail.h"
@@ -26,6 +27,7 @@
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
+#include "stats.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -37,7 +39,10 @@
 #include "utils/wait_event.h"
 #include "worker.h"
 
+#define MEASURE_INTERVAL_US USECS_PER_SEC
+
 static int	my_number;
+static char my_database_name[NAMEDATALEN];
 
 /* Settings of users' sessions must not stop the worker. */
 static void
@@ -77,6 +82,16 @@ set_session_options(void)
 	}
 }
 
+/* In pg_stat_activity. */
+static void
+name_myself(void)
+{
+	char		name[NAMEDATALEN];
+
+	snprintf(name, sizeof(name), "webhook worker %d", my_number);
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
 /* Milliseconds until something is to be done without being woken. */
 static long
 plan_wait(TimestampTz next_send)
@@ -107,6 +122,23 @@ release(bool also_in_flight)
 	webhook_settle_hurry();
 }
 
+/* The server log has a line for each change of the worker's state. */
+static void
+report_state(void)
+{
+	if (webhook_enabled)
+		ereport(LOG,
+				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+				 errmsg("webhook worker %d of database \"%s\" is sending",
+						my_number, my_database_name)));
+	else
+		ereport(LOG,
+				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+				 errmsg("webhook worker %d of database \"%s\" is paused: webhook.enabled is off",
+						my_number, my_database_name),
+				 errdetail("Deliveries are queued, and wait.")));
+}
+
 static void
 reload_settings(void)
 {
@@ -121,6 +153,8 @@ reload_settings(void)
 		release(false);
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
 							 WEBHOOK_STATE_DISABLED);
+	if (was_enabled != webhook_enabled)
+		report_state();
 
 	webhook_turn_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
@@ -136,11 +170,32 @@ shut_down(void)
 {
 	release(true);
 	webhook_enabled = false;	/* claim no more */
-	if (webhook_settle_count() > 0)
+	webhook_stats_hurry();
+	if (webhook_settle_count() > 0 || webhook_stats_next() != 0)
 		webhook_turn_take();
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
-	ereport(LOG, (errmsg("webhook worker stopped")));
+	ereport(LOG,
+			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+			 errmsg("webhook worker %d of database \"%s\" stopped",
+					my_number, my_database_name)));
 	proc_exit(0);
+}
+
+/* For those who watch: how the worker is. */
+static void
+tell_progress(void)
+{
+	static TimestampTz measured_at = 0;
+	static Size memory = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/* Adding up all contexts takes a while when much is under way. */
+	if (now >= measured_at + MEASURE_INTERVAL_US)
+	{
+		memory = MemoryContextMemAllocated(TopMemoryContext, true);
+		measured_at = now;
+	}
+	webhook_shared_set_turn(now, memory);
 }
 
 static void
@@ -148,6 +203,8 @@ run_loop(void)
 {
 	WaitEventSet *events = CreateWaitEventSet(TopMemoryContext, 3);
 	bool		is_told = true;
+	uint32		idle_event = webhook_wait_event_new("WebhookWorkerMain");
+	uint32		network_event = webhook_wait_event_new("WebhookReceivers");
 
 	AddWaitEventToSet(events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -172,6 +229,7 @@ run_loop(void)
 			webhook_sender_progress();
 			is_told = false;
 			webhook_turn_take();
+			tell_progress();
 			next_send = webhook_lane_dispatch(max_in_flight);
 		}
 		if (my_number == 0)
@@ -180,12 +238,17 @@ run_loop(void)
 			if (webhook_mail_is_due(GetCurrentTimestamp()))
 				webhook_mail_take_turn();
 		}
-		webhook_shared_set_progress(webhook_sender_in_flight(), webhook_settle_attempts());
+		webhook_shared_set_progress(webhook_sender_in_flight(),
+									webhook_lane_total_ready(),
+									webhook_settle_count(),
+									webhook_settle_attempts());
 
 		n = WaitEventSetWait(events,
 							 is_told ? Min(plan_wait(next_send), 1) :
 							 plan_wait(next_send),
-							 occurred, lengthof(occurred), PG_WAIT_EXTENSION);
+							 occurred, lengthof(occurred),
+							 webhook_sender_in_flight() > 0 ?
+							 network_event : idle_event);
 		for (int i = 0; i < n; i++)
 		{
 			if (occurred[i].events & WL_LATCH_SET)
@@ -217,12 +280,15 @@ webhook_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
 	set_session_options();
 
+	name_myself();
+
 	webhook_turn_begin("looking for the extension");
 	if (!webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
+	strlcpy(my_database_name, get_database_name(MyDatabaseId), NAMEDATALEN);
 	webhook_turn_commit();
 
 	webhook_turn_init(my_number);
@@ -231,6 +297,11 @@ webhook_worker_main(Datum arg)
 	webhook_mail_init();
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
 							 WEBHOOK_STATE_DISABLED);
-	ereport(LOG, (errmsg("webhook worker started")));
+	ereport(LOG,
+			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+			 errmsg("webhook worker %d of database \"%s\" started",
+					my_number, my_database_name)));
+	if (!webhook_enabled)
+		report_state();
 	run_loop();
 }

@@ -327,6 +327,19 @@ harness_stage()
 	fi
 }
 
+# harness_exporter: see that the run has Debian's prometheus-postgres-exporter, if
+# that can be had.  Installed, it would start a service: it is unpacked instead.
+harness_exporter()
+{
+	! has prometheus-postgres-exporter || return 0
+	has apt-get && has dpkg || return 0
+	mkdir "$work/exporter"
+	(cd "$work/exporter" && timeout 30 apt-get -qq -o APT::Sandbox::User=root download prometheus-postgres-exporter &&
+		dpkg -x prometheus-postgres-exporter_*.deb . && mv usr/bin/prometheus-postgres-exporter "$bindir/") \
+		>"$work/exporter.log" 2>&1 || say "no prometheus-postgres-exporter: its test is skipped"
+	rm -rf "$work/exporter"
+}
+
 # harness_run COMMAND …: run it in $work/src, as the unprivileged user, in a
 # session of its own (so that a ^C reaches us, and we it), with our copy of
 # PostgreSQL first in PATH.  Further variables are given as NAME=value.

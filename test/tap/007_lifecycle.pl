@@ -93,6 +93,9 @@ $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 ok(wait_for_sql($standby, 'SELECT count(*) FROM webhook.webhook_log', '1'), 'a standby has the log');
 is($standby->safe_psql('postgres', $workers), '', 'but no worker');
+like($standby->safe_psql('postgres', q{SELECT status || ': ' || detail FROM webhook.health() WHERE "check" = 'worker'}),
+	qr/^ok: this is a standby/, 'which is as it should be');
+is($standby->safe_psql('postgres', 'SELECT succeeded FROM webhook.stat_action'), '1', 'what was counted is there');
 $node->stop('immediate');
 $standby->promote;
 ok(wait_for_sql($standby, "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'postgres'"),

@@ -1,0 +1,396 @@
+/*-------------------------------------------------------------------------
+ *
+ * stat_action.c
+ *	  The view webhook.stat_action: how each action is, and stat_reset.
+ *
+ * It may be asked for every few seconds, however large the log: the counts
+ * are the few rows that the workers keep (stats.c), and the queue is looked at
+ * through its partial index, up to a bound for each action.  The index is
+ * scanned from here, not by a statement, so that no plan can go wrong when a
+ * queue grows faster than its statistics.
+ *
+ * Runs in sessions.  The tables of counts can be read with the rights of the
+ * extension's owner only; whose actions a caller sees is decided here, as the
+ * policies on webhook.action and webhook.webhook_log do.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "shared.h"
+#include "stats.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#define MAX_COUNT 10000			/* deliveries of an action that are counted */
+
+PG_FUNCTION_INFO_V1(stat_action);
+PG_FUNCTION_INFO_V1(stat_reset);
+
+/*
+ * Columns as they are returned, but for those that are filled in by
+ * fill_queue and fill_latency, which are NULL here.
+ */
+static const char *const actions_sql =
+"SELECT a.action_id, w.name, a.title, a.enabled,"
+" NULL::bigint AS queued, NULL::integer AS in_flight, NULL::bigint AS retrying,"
+" NULL::timestamptz AS oldest_due,"
+" coalesce(s.succeeded, 0), coalesce(s.failed, 0), coalesce(s.attempts, 0),"
+" NULL::interval AS p50, NULL::interval AS p95, NULL::interval AS p99,"
+" s.last_success_at, s.last_failure_at, s.last_error,"
+/* One of several workers may have met a success since. */
+" CASE WHEN s.last_success_at > s.failing_since THEN NULL"
+" ELSE s.failing_since END, s.reset_at"
+" FROM webhook.action a JOIN webhook.workflow w USING (workflow_id)"
+" LEFT JOIN (SELECT t.action_id, sum(t.succeeded)::bigint AS succeeded,"
+" sum(t.failed)::bigint AS failed, sum(t.attempts)::bigint AS attempts,"
+" max(t.last_success_at) AS last_success_at,"
+" max(t.last_failure_at) AS last_failure_at,"
+" (array_agg(t.last_error ORDER BY t.last_failure_at DESC NULLS LAST))[1] AS last_error,"
+" min(t.failing_since) FILTER (WHERE t.failures >= $2) AS failing_since,"
+" max(t.reset_at) AS reset_at"
+" FROM webhook.action_stats t GROUP BY t.action_id) s USING (action_id)"
+" WHERE pg_has_role($1, w.owner::oid, 'MEMBER') ORDER BY a.action_id";
+
+#define COLUMNS 19
+
+static const char *const latencies_sql =
+"SELECT l.action_id, l.buckets FROM webhook.action_latency l"
+" WHERE l.started_at > statement_timestamp() - interval '1 hour'"
+" ORDER BY l.action_id";
+
+/* ---------------------------------------------------------------------
+ * The queue
+ * ---------------------------------------------------------------------
+ */
+
+typedef struct QueueScan
+{
+	Relation	log;
+	Relation	index;
+	TupleTableSlot *slot;
+	AttrNumber	status;
+	AttrNumber	retry_at;
+	Oid			queued;			/* of the enum */
+	Oid			dispatched;
+	TimestampTz now;
+} QueueScan;
+
+static Oid
+get_status(const char *label)
+{
+	Oid			namespace = get_namespace_oid("webhook", false);
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   CStringGetDatum("status"),
+									   ObjectIdGetDatum(namespace));
+
+	return GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+						   ObjectIdGetDatum(type), CStringGetDatum(label));
+}
+
+/* False: the index is missing; webhook.health says so. */
+static bool
+begin_queue(QueueScan *scan)
+{
+	Oid			log = webhook_catalog_relation(WEBHOOK_REL_LOG);
+	Oid			index = get_relname_relid("webhook_log_due_idx",
+										  get_namespace_oid("webhook", false));
+
+	if (!OidIsValid(index) || !get_index_isvalid(index))
+		return false;
+	scan->log = table_open(log, AccessShareLock);
+	scan->index = index_open(index, AccessShareLock);
+	scan->slot = table_slot_create(scan->log, NULL);
+	scan->status = get_attnum(log, "status");
+	scan->retry_at = get_attnum(log, "retry_at");
+	scan->queued = get_status("Queued");
+	scan->dispatched = get_status("Dispatched");
+	scan->now = GetCurrentTimestamp();
+	return true;
+}
+
+static void
+end_queue(QueueScan *scan)
+{
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->log, AccessShareLock);
+}
+
+/* Columns queued, in_flight, retrying, oldest_due. */
+static void
+fill_queue(QueueScan *queue, int32 action_id, Datum *values, bool *nulls)
+{
+	IndexScanDesc scan;
+	ScanKeyData key;
+	int64		queued = 0;
+	int64		dispatched = 0;
+	int64		retrying = 0;
+	int			in_flight = webhook_shared_in_flight(action_id);
+	TimestampTz oldest_due = 0;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(action_id));
+	scan = webhook_index_beginscan(queue->log, queue->index,
+								   GetActiveSnapshot(), 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (queued + dispatched + retrying < MAX_COUNT &&
+		   index_getnext_slot(scan, ForwardScanDirection, queue->slot))
+	{
+		bool		isnull;
+		Oid			status = DatumGetObjectId(slot_getattr(queue->slot,
+														   queue->status, &isnull));
+		Datum		due = slot_getattr(queue->slot, queue->retry_at, &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (status == queue->dispatched)
+		{
+			dispatched++;
+			continue;
+		}
+		if (status == queue->queued)
+			queued++;
+		else
+			retrying++;
+		if (oldest_due == 0 && DatumGetTimestampTz(due) <= queue->now)
+			oldest_due = DatumGetTimestampTz(due);
+	}
+	index_endscan(scan);
+	ExecClearTuple(queue->slot);
+
+	/* What is claimed and not yet sent waits still. */
+	values[0] = Int64GetDatum(queued + Max(dispatched - in_flight, 0));
+	values[1] = Int32GetDatum(in_flight);
+	values[2] = Int64GetDatum(retrying);
+	values[3] = TimestampTzGetDatum(oldest_due);
+	nulls[0] = nulls[1] = nulls[2] = false;
+	nulls[3] = oldest_due == 0;
+}
+
+/* ---------------------------------------------------------------------
+ * Latency
+ * ---------------------------------------------------------------------
+ */
+
+/* Counts of one action by bucket, summed over an hour and all workers. */
+typedef struct Latency
+{
+	int32		action_id;
+	int64		total;
+	int64		buckets[WEBHOOK_LATENCY_BUCKETS];
+} Latency;
+
+static void
+add_buckets(Latency *latency, ArrayType *array)
+{
+	int32	   *counts = (int32 *) ARR_DATA_PTR(array);
+
+	if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) ||
+		ARR_ELEMTYPE(array) != INT4OID ||
+		ARR_DIMS(array)[0] != WEBHOOK_LATENCY_BUCKETS)
+		return;
+	for (int i = 0; i < WEBHOOK_LATENCY_BUCKETS; i++)
+	{
+		latency->buckets[i] += counts[i];
+		latency->total += counts[i];
+	}
+}
+
+/* In the order of action_id, in the given memory context. */
+static Latency *
+read_latencies(MemoryContext context, int *n)
+{
+	Latency    *latencies;
+
+	if (SPI_execute(latencies_sql, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the actions' latencies");
+	latencies = MemoryContextAllocZero(context,
+									   (SPI_processed + 1) * sizeof(Latency));
+	*n = 0;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		int32		action_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		Datum		buckets = SPI_getbinval(tuple, desc, 2, &isnull);
+
+		if (*n == 0 || latencies[*n - 1].action_id != action_id)
+			latencies[(*n)++].action_id = action_id;
+		add_buckets(&latencies[*n - 1], DatumGetArrayTypeP(buckets));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return latencies;
+}
+
+/* The duration that a share of all stayed below, in microseconds. */
+static double
+get_percentile(const Latency *latency, double share)
+{
+	double		wanted = share * latency->total;
+	double		below = 0;
+
+	for (int i = 0; i < WEBHOOK_LATENCY_BUCKETS - 1; i++)
+	{
+		double		lower = i == 0 ? 0 : webhook_stats_bound(i - 1);
+
+		if (latency->buckets[i] > 0 && below + latency->buckets[i] >= wanted)
+			return lower + (webhook_stats_bound(i) - lower) *
+				(wanted - below) / latency->buckets[i];
+		below += latency->buckets[i];
+	}
+	return webhook_stats_bound(WEBHOOK_LATENCY_BUCKETS - 2);
+}
+
+static Datum
+make_microseconds(double microseconds)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = (int64) microseconds;
+	return IntervalPGetDatum(interval);
+}
+
+/* Columns p50, p95, p99. */
+static void
+fill_latency(const Latency *latency, Datum *values, bool *nulls)
+{
+	static const double shares[3] = {0.50, 0.95, 0.99};
+
+	if (latency == NULL || latency->total == 0)
+		return;
+	for (int i = 0; i < 3; i++)
+	{
+		values[i] = make_microseconds(get_percentile(latency, shares[i]));
+		nulls[i] = false;
+	}
+}
+
+/* ---------------------------------------------------------------------
+ * SQL functions
+ * ---------------------------------------------------------------------
+ */
+
+/*
+ * webhook.stat_action()
+ *		One row for each action that the caller may see.
+ */
+Datum
+stat_action(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context = CurrentMemoryContext;
+	Oid			types[2] = {OIDOID, INT4OID};
+	Datum		args[2];
+	WebhookScope scope;
+	QueueScan	queue = {0};
+	bool		has_queue;
+	Latency    *latencies;
+	int			n_latencies;
+	int			next = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
+	args[0] = ObjectIdGetDatum(GetUserId());
+	args[1] = Int32GetDatum(WEBHOOK_FAILING_AFTER);
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	latencies = read_latencies(context, &n_latencies);
+	if (SPI_execute_with_args(actions_sql, 2, types, args, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the actions' statistics");
+	has_queue = begin_queue(&queue);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum		values[COLUMNS];
+		bool		nulls[COLUMNS];
+		int32		action_id;
+
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+						  values, nulls);
+		action_id = DatumGetInt32(values[0]);
+		if (has_queue)
+			fill_queue(&queue, action_id, &values[4], &nulls[4]);
+		while (next < n_latencies && latencies[next].action_id < action_id)
+			next++;
+		if (next < n_latencies && latencies[next].action_id == action_id)
+			fill_latency(&latencies[next], &values[11], &nulls[11]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	if (has_queue)
+		end_queue(&queue);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return (Datum) 0;
+}
+
+static uint64
+execute_reset(const char *sql, Datum *values, const char *nulls)
+{
+	Oid			types[2] = {INT4OID, OIDOID};
+
+	if (SPI_execute_with_args(sql, 2, types, values, nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+	return SPI_processed;
+}
+
+#define OF_ACTION \
+	" s.action_id IN (SELECT a.action_id FROM webhook.action a" \
+	" JOIN webhook.workflow w USING (workflow_id)" \
+	" WHERE ($1 IS NULL OR a.action_id = $1)" \
+	" AND pg_has_role($2, w.owner::oid, 'MEMBER'))"
+
+/*
+ * webhook.stat_reset(action_id) returns void
+ *		Start counting anew; whether a receiver is failing stays known.
+ */
+Datum
+stat_reset(PG_FUNCTION_ARGS)
+{
+	Datum		values[2] = {0};
+	char		nulls[2] = {' ', ' '};
+	WebhookScope scope;
+
+	if (PG_ARGISNULL(0))
+		nulls[0] = 'n';
+	else
+		values[0] = PG_GETARG_DATUM(0);
+	values[1] = ObjectIdGetDatum(GetUserId());
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	if (!PG_ARGISNULL(0) &&
+		execute_reset("SELECT FROM webhook.action s WHERE" OF_ACTION,
+					  values, nulls) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("webhook action %d does not exist", PG_GETARG_INT32(0)),
+				 errhint("The view webhook.stat_action shows the actions of the roles that you are a member of.")));
+	execute_reset("UPDATE webhook.action_stats s SET succeeded = 0, failed = 0,"
+				  " attempts = 0, last_success_at = NULL, last_failure_at = NULL,"
+				  " last_error = NULL, reset_at = statement_timestamp() WHERE" OF_ACTION,
+				  values, nulls);
+	execute_reset("DELETE FROM webhook.action_latency s WHERE" OF_ACTION,
+				  values, nulls);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	PG_RETURN_VOID();
+}

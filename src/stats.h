@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * stats.h
+ *	  What a worker counts of each action.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_STATS_H
+#define WEBHOOK_STATS_H
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+/*
+ * Durations are counted in buckets whose bounds grow by the square root of
+ * two: 0.1 ms, 0.14 ms, 0.2 ms, ... 52 s; the last has no upper bound.
+ */
+#define WEBHOOK_LATENCY_BUCKETS 40
+
+/* The upper bound of a bucket, in microseconds. */
+extern double webhook_stats_bound(int bucket);
+
+/* So many failed attempts in a row mean that the receiver is failing. */
+#define WEBHOOK_FAILING_AFTER 3
+
+/* number: the worker's among those of its database. */
+extern void webhook_stats_init(int number);
+
+/*
+ * In a turn's transaction: count what has been settled (WebhookFlight *), and
+ * store what has been counted if it is time to.  An abort undoes both.
+ */
+extern void webhook_stats_settle(List *settled, TimestampTz now);
+
+/* After the commit: tell the server log of receivers that fail or are back. */
+extern void webhook_stats_report(void);
+
+/* When a turn is to be taken to store what has been counted; 0: nothing. */
+extern TimestampTz webhook_stats_next(void);
+
+/* Store it in the next turn. */
+extern void webhook_stats_hurry(void);
+
+#endif							/* WEBHOOK_STATS_H */
