@@ -364,6 +364,9 @@ webhook_mail_collect(void)
 TimestampTz
 webhook_mail_next(void)
 {
+	/* Without a mail server there is nothing to do; a reload looks again. */
+	if (!webhook_mail_digest_is_wanted() && finished == NIL)
+		return PG_INT64_MAX;
 	return Max(Max(next_turn, backoff_until), last_turn + TURN_PAUSE_US);
 }
 
