@@ -21,6 +21,9 @@ OBJS = \
 	src/enqueue.o \
 	src/event.o \
 	src/seen.o \
+	src/schedule.o \
+	src/run.o \
+	src/runner.o \
 	src/guard.o \
 	src/expression.o \
 	src/path.o \

@@ -229,6 +229,11 @@ webhook_criteria_check_rows(const WebhookCriteria *criteria,
 				   "criteria of workflow \"%s\" ask for the old row, and a create has none",
 				   "Leave out \"old\", or use the trigger \"update\" or \"save\".",
 				   criteria->old_location);
+	else if (strcmp(trigger, "schedule") == 0)
+		refuse_row(&source,
+				   "criteria of workflow \"%s\" ask for the old row, and a schedule has none",
+				   "Leave out \"old\".",
+				   criteria->old_location);
 	else if (is_change)
 		refuse_row(&source,
 				   "criteria of workflow \"%s\" ask for the old row, and its recurrence is \"change\"",
@@ -270,6 +275,20 @@ webhook_criteria_when(const WebhookCriteria *criteria, WebhookRowEvent event,
 	before->booltesttype = IS_NOT_TRUE;
 	before->location = -1;
 	return (Node *) makeBoolExpr(AND_EXPR, list_make2(expression, before), -1);
+}
+
+Node *
+webhook_criteria_row(const WebhookCriteria *criteria, bool is_delete)
+{
+	Node	   *expression = copyObject(criteria->expression);
+
+	/* On a delete the row that goes is the old one. */
+	if (is_delete)
+	{
+		ChangeVarNodes(expression, PRS2_OLD_VARNO, PRS2_NEW_VARNO, 0);
+		return expression;
+	}
+	return replace_old_row(expression, NULL);
 }
 
 static bool

@@ -57,6 +57,12 @@ extern void webhook_criteria_check_rows(const WebhookCriteria *criteria,
 extern Node *webhook_criteria_when(const WebhookCriteria *criteria,
 								   WebhookRowEvent event, bool is_change);
 
+/*
+ * The criteria of a row that is there, over PRS2_NEW_VARNO: on a delete those of
+ * the row that would go, else those of a row without an old one.
+ */
+extern Node *webhook_criteria_row(const WebhookCriteria *criteria, bool is_delete);
+
 /* Raise ERRCODE_UNDEFINED_COLUMN if the condition names a column that isn't. */
 extern void webhook_criteria_check_columns(const char *workflow,
 										   const char *condition,

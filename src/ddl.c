@@ -144,7 +144,8 @@ static void
 check_fit(WebhookWorkflow *workflow, Relation module)
 {
 	webhook_workflow_fit_columns(workflow, module);
-	if (!webhook_triggers_exist(module, workflow->workflow_id))
+	if (!webhook_triggers_exist(module, workflow->workflow_id) &&
+		strcmp(workflow->trigger, "schedule") != 0)
 		return;
 	if (!webhook_triggers_match_key(module, workflow->workflow_id))
 		ereport(ERROR,

@@ -208,8 +208,8 @@ refuse_temporary(Node *node, void *context)
 	return expression_tree_walker(node, refuse_temporary, context);
 }
 
-static char *
-write_down(Node *expression, Relation module)
+char *
+webhook_expression_write(Node *expression, Relation module)
 {
 	List	   *context;
 	int			depth = 0;
@@ -260,7 +260,7 @@ webhook_expression_compile(const char *text, Relation module, const char *what)
 						format_type_be(exprType(expression)))));
 	assign_expr_collations(pstate, expression);
 	(void) refuse_temporary(expression, &source);
-	text = write_down(expression, module);
+	text = webhook_expression_write(expression, module);
 
 	error_context_stack = callback.previous;
 	return unconstify(char *, text);

@@ -35,6 +35,9 @@ extern ParseState *webhook_expression_parser(const char *text, Relation module,
 extern char *webhook_expression_compile(const char *text, Relation module,
 										const char *what);
 
+/* Write down an analyzed expression over the rows of webhook_expression_parser. */
+extern char *webhook_expression_write(Node *expression, Relation module);
+
 /*
  * Plan what webhook_expression_compile wrote; its value is jsonb.  The plan
  * wants the list that webhook_expression_params makes.  SPI must be connected,

@@ -117,6 +117,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 	StringInfoData sql;
 	WebhookScope scope;
 	HeapTuple	result = NULL;
+	char	   *name;
 
 	if (n == 0)
 		ereport(ERROR,
@@ -126,9 +127,9 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 	split_key(record_id, n, columns);
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT t FROM %s t WHERE ",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel)));
+	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+	appendStringInfo(&sql, "SELECT t.*::%s FROM %s t WHERE ", name, name);
 	for (int i = 0; i < n; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), key[i] - 1);

@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "complaint.h"
 #include "executor/spi.h"
 #include "mail.h"
 #include "mail_digest.h"
@@ -322,7 +323,7 @@ webhook_mail_take_turn(void)
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(mail_context);
-		EmitErrorReport();
+		webhook_complaint_emit();
 		AbortCurrentTransaction();
 		FlushErrorState();
 		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);

@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 #include "settings.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
@@ -43,6 +44,7 @@ char	   *webhook_ca_file;
 char	   *webhook_proxy;
 char	   *webhook_certificate_directory;
 char	   *webhook_databases;
+char	   *webhook_timezone;
 char	   *webhook_smtp_url;
 char	   *webhook_smtp_username;
 char	   *webhook_smtp_password;
@@ -314,6 +316,16 @@ webhook_settings_has_database(const char *name)
 }
 
 static bool
+check_timezone(char **newval, void **extra, GucSource source)
+{
+	if ((*newval)[0] == '\0' || pg_tzset(*newval) != NULL)
+		return true;
+	GUC_check_errdetail("There is no time zone of this name.");
+	GUC_check_errhint("See pg_timezone_names.");
+	return false;
+}
+
+static bool
 check_mail_on(char **newval, void **extra, GucSource source)
 {
 	static const struct
@@ -455,6 +467,10 @@ define_deliveries(void)
 				  "A list of durations; empty means no retries. An action can set its own.",
 				  &webhook_retry_schedule, "1h, 2h, 4h", GUC_LIST_INPUT,
 				  check_retry_schedule, assign_retry_schedule);
+	define_string("webhook.timezone",
+				  "Sets the time zone of schedules.",
+				  "Empty means the server's.",
+				  &webhook_timezone, "", 0, check_timezone, NULL);
 	define_int("webhook.max_actions_per_workflow",
 			   "Sets the maximum number of actions of a workflow.", NULL,
 			   &webhook_max_actions_per_workflow, 3, 1, 100, 0);

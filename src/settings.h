@@ -39,6 +39,7 @@ extern char *webhook_ca_file;
 extern char *webhook_proxy;
 extern char *webhook_certificate_directory;
 extern char *webhook_databases;
+extern char *webhook_timezone;
 extern char *webhook_smtp_url;
 extern char *webhook_smtp_username;
 extern char *webhook_smtp_password;

@@ -495,6 +495,60 @@ webhook_shared_attach_worker(int index, Oid *database, int *number)
 	before_shmem_exit(detach_worker, (Datum) 0);
 }
 
+/* A run's slot goes with it: the worker that started it may be gone. */
+static void
+detach_run(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->latch = NULL;
+	my_slot->info.used = false;
+	LWLockRelease(shared->lock);
+}
+
+Oid
+webhook_shared_attach_run(int index)
+{
+	Oid			database;
+
+	my_slot = &shared->slots[index];
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	my_slot->latch = MyLatch;
+	my_slot->info.pid = MyProcPid;
+	my_slot->info.started_at = GetCurrentTimestamp();
+	my_slot->info.state = WEBHOOK_STATE_RUN;
+	database = my_slot->info.database;
+	LWLockRelease(shared->lock);
+	before_shmem_exit(detach_run, (Datum) 0);
+	return database;
+}
+
+void
+webhook_shared_free_run(int index, int number)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	/* It may be another's by now. */
+	if (shared->slots[index].info.number == number)
+		shared->slots[index].info.used = false;
+	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_report(Oid database, const char *message)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WebhookSlotInfo *info = &shared->slots[i].info;
+
+		if (info->used && info->database == database && info->number == 0)
+		{
+			strlcpy(info->last_error, message, WEBHOOK_ERROR_SIZE);
+			info->last_error_at = GetCurrentTimestamp();
+		}
+	}
+	LWLockRelease(shared->lock);
+}
+
 void
 webhook_shared_set_state(WebhookWorkerState state)
 {

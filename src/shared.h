@@ -17,6 +17,7 @@ typedef enum WebhookWorkerState
 	WEBHOOK_STATE_RUNNING,
 	WEBHOOK_STATE_DISABLED,		/* webhook.enabled is off */
 	WEBHOOK_STATE_BACKOFF,		/* waits after an error of its own */
+	WEBHOOK_STATE_RUN,			/* a process that carries out a workflow's run */
 	WEBHOOK_STATE_STOPPED,		/* ended when asked to */
 	WEBHOOK_STATE_FAILED,		/* ended by an error */
 	WEBHOOK_STATE_ABSENT		/* found no extension in its database */
@@ -49,6 +50,9 @@ typedef struct WebhookHint
 	int32		action_id;
 	TimestampTz retry_at;
 } WebhookHint;
+
+/* A slot's number from here on is that of a run's process. */
+#define WEBHOOK_FIRST_RUN 1000
 
 #define WEBHOOK_MAX_HINTS 64
 
@@ -100,6 +104,15 @@ extern bool webhook_shared_take_requests(Oid *databases, int max, int *n);
 extern bool webhook_shared_is_worker(void);
 
 extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
+/* The same for a run's process: returns its database. */
+extern Oid	webhook_shared_attach_run(int index);
+
+/* A run that has ended, or was never begun. */
+extern void webhook_shared_free_run(int index, int number);
+
+/* For others to see as the last error of a database's worker. */
+extern void webhook_shared_report(Oid database, const char *message);
+
 extern void webhook_shared_set_state(WebhookWorkerState state);
 extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,

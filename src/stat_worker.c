@@ -32,6 +32,7 @@ static const char *const states[] = {
 	[WEBHOOK_STATE_RUNNING] = "running",
 	[WEBHOOK_STATE_DISABLED] = "disabled",
 	[WEBHOOK_STATE_BACKOFF] = "backoff",
+	[WEBHOOK_STATE_RUN] = "running a workflow",
 	[WEBHOOK_STATE_STOPPED] = "stopped",
 	[WEBHOOK_STATE_FAILED] = "failed",
 	[WEBHOOK_STATE_ABSENT] = "absent",

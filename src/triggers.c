@@ -285,18 +285,20 @@ webhook_triggers_create(Relation module, int32 workflow_id,
 						const WebhookCriteria *criteria)
 {
 	TriggerPlan plans[MAX_TRIGGERS];
+	bool		is_scheduled = strcmp(trigger, "schedule") == 0;
 	int			n = 0;
 	char	   *base;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	plan_enqueue(plans, &n, trigger, strcmp(recurrence, "change") == 0,
-				 criteria);
+	if (!is_scheduled)
+		plan_enqueue(plans, &n, trigger, strcmp(recurrence, "change") == 0,
+					 criteria);
 	if (strcmp(recurrence, "first") == 0)
 		plan_forget(plans, &n, module, workflow);
 	/* A delete workflow tells such a delete by the row itself. */
 	if (module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
-		strcmp(trigger, "delete") != 0)
+		strcmp(trigger, "delete") != 0 && !is_scheduled)
 	{
 		add_plan(plans, &n, "move_delete", TRIGGER_MOVE, TRIGGER_TYPE_DELETE,
 				 NULL, NIL);

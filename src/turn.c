@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "progress.h"
+#include "runner.h"
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
@@ -137,6 +138,7 @@ look_around(TimestampTz now)
 		 */
 		webhook_lane_forget_actions();
 		webhook_mail_survey();
+		webhook_runner_survey();
 		is_survey_wanted = true;
 	}
 	if (is_survey_wanted && !webhook_catalog_exists())

@@ -27,7 +27,8 @@ CREATE TABLE webhook.workflow (
 	owner regrole NOT NULL,
 	enabled boolean NOT NULL DEFAULT true,
 	description text,
-	computed jsonb
+	computed jsonb,
+	condition_sql text
 );
 COMMENT ON TABLE webhook.workflow IS 'workflows: a trigger, entry criteria and a recurrence on one module';
 COMMENT ON COLUMN webhook.workflow.workflow_id IS 'identifies the workflow, as RETURNed by webhook.create_workflow';
@@ -43,6 +44,7 @@ COMMENT ON COLUMN webhook.workflow.owner IS 'the role that created the workflow'
 COMMENT ON COLUMN webhook.workflow.enabled IS 'false: queues nothing';
 COMMENT ON COLUMN webhook.workflow.description IS 'what the workflow is for';
 COMMENT ON COLUMN webhook.workflow.computed IS 'internal: related and computed values that owner_email needs, with the SQL that computes them';
+COMMENT ON COLUMN webhook.workflow.condition_sql IS 'internal: the condition as a run asks it, with all names qualified';
 CREATE INDEX workflow_module_idx ON webhook.workflow (module);
 
 -- No foreign keys: pg_restore loads these tables in any order, and in parallel.
@@ -326,6 +328,14 @@ COMMENT ON FUNCTION webhook.drop_workflow IS 'drop a workflow with its actions; 
 CREATE FUNCTION webhook.enable_workflow(name text, enabled boolean DEFAULT true) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'enable_workflow';
 COMMENT ON FUNCTION webhook.enable_workflow IS 'let a workflow queue deliveries, or not';
+
+CREATE FUNCTION webhook.run_workflow(name text) RETURNS bigint
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'run_workflow';
+COMMENT ON FUNCTION webhook.run_workflow IS 'queue every record that meets the condition of a workflow now, whatever its trigger; returns how many';
+
+CREATE FUNCTION webhook.next_run(schedule text, after timestamptz DEFAULT now(), timezone text DEFAULT NULL) RETURNS timestamptz
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'next_run';
+COMMENT ON FUNCTION webhook.next_run IS 'when a schedule, an interval or a cron line, comes next after a moment; timezone null: webhook.timezone';
 
 -- ---------------------------------------------------------------------------
 -- Actions
@@ -860,7 +870,10 @@ CREATE FUNCTION webhook.config_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'config_changed';
 COMMENT ON FUNCTION webhook.config_changed IS 'internal: statement trigger on the configuration; makes every session and the worker read it anew';
 
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.workflow
+-- Not when a run has set its next one: nobody needs to read anything anew then.
+CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
+	OR UPDATE OF name, module, trigger, condition, recurrence, schedule, owner_email, owner, enabled, computed
+	ON webhook.workflow
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();

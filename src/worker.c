@@ -23,6 +23,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "runner.h"
 #include "sender.h"
 #include "settings.h"
 #include "settle.h"
@@ -104,7 +105,7 @@ plan_wait(TimestampTz next_send)
 	if (next_send != 0)
 		next = Min(next, next_send);
 	if (my_number == 0)
-		next = Min(next, webhook_mail_next());
+		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
 }
@@ -149,6 +150,7 @@ reload_settings(void)
 	webhook_sender_reload();
 	webhook_turn_survey();
 	webhook_mail_survey();
+	webhook_runner_survey();
 	if (was_enabled && !webhook_enabled)
 		release(false);
 	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
@@ -237,6 +239,8 @@ run_loop(void)
 			webhook_mail_collect();
 			if (webhook_mail_is_due(GetCurrentTimestamp()))
 				webhook_mail_take_turn();
+			if (GetCurrentTimestamp() >= webhook_runner_next())
+				webhook_runner_look();
 		}
 		webhook_shared_set_progress(webhook_sender_in_flight(),
 									webhook_lane_total_ready(),

@@ -15,13 +15,17 @@
 #include "access/relation.h"
 #include "computed.h"
 #include "criteria.h"
+#include "expression.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "module.h"
+#include "run.h"
+#include "schedule.h"
 #include "template.h"
 #include "triggers.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(create_workflow);
@@ -67,15 +71,10 @@ check_word(const char *word, const char *what, const char *const *words,
 static char *
 check_trigger(const char *word)
 {
-	static const char *const words[] = {"create", "update", "save", "delete", NULL};
-	static const char *const hint = "Use \"create\", \"update\", \"save\" (create or update) or \"delete\".";
+	static const char *const words[] = {"create", "update", "save", "delete", "schedule", NULL};
 
-	if (pg_strcasecmp(word, "schedule") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("trigger \"schedule\" is not supported by this version"),
-				 errhint("%s", hint)));
-	return check_word(word, "trigger", words, hint);
+	return check_word(word, "trigger", words,
+					  "Use \"create\", \"update\", \"save\" (create or update), \"delete\" or \"schedule\".");
 }
 
 static char *
@@ -87,14 +86,46 @@ check_recurrence(const char *word)
 					  "Use \"every\" (each time the criteria hold), \"change\" (each time they become true) or \"first\" (once in a record's life).");
 }
 
-static void
-check_schedule(const char *schedule)
+static bool
+is_same_text(const char *a, const char *b)
 {
-	if (schedule != NULL)
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool
+is_scheduled(const WebhookWorkflow *workflow)
+{
+	return strcmp(workflow->trigger, "schedule") == 0;
+}
+
+/* Fills next_run_at of a new schedule. */
+static void
+check_schedule(WebhookWorkflow *workflow)
+{
+	workflow->next_run_at = 0;
+	if (!is_scheduled(workflow))
+	{
+		if (workflow->schedule != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("only a workflow with trigger \"schedule\" has a schedule"),
+					 errhint("Leave out the argument \"schedule\", or let it be an empty string.")));
+		return;
+	}
+	if (workflow->schedule == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("only a workflow with trigger \"schedule\" has a schedule"),
-				 errhint("Leave out the argument \"schedule\".")));
+				 errmsg("a workflow with trigger \"schedule\" needs a schedule"),
+				 errhint("Give an interval, such as '15 minutes', or a cron line, such as '0 9 * * 1-5'.")));
+	if (strcmp(workflow->recurrence, "change") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("recurrence \"change\" does not go with trigger \"schedule\""),
+				 errhint("A scheduled run sees no change: use \"every\" or \"first\".")));
+	if (workflow->enabled)
+		workflow->next_run_at =
+			webhook_schedule_next(webhook_schedule_parse(workflow->schedule), 0,
+								  GetCurrentTimestamp(), webhook_schedule_zone());
 }
 
 /* Compiles what it wants of related and computed values, too. */
@@ -151,6 +182,8 @@ check_workflow(WebhookWorkflow *workflow, Relation module)
 									workflow->condition, workflow->trigger,
 									is_change);
 	}
+	workflow->condition_sql = criteria == NULL ? NULL :
+		webhook_expression_write(webhook_criteria_row(criteria, is_delete), module);
 	check_owner_email(workflow, module, true);
 	return criteria;
 }
@@ -167,6 +200,10 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 	check_owner_email(workflow, module, false);
 	if (!webhook_computed_is_same(workflow->computed, computed))
 		webhook_workflow_update(workflow);
+
+	/* What has triggers is kept by their dependencies. */
+	if (is_scheduled(workflow))
+		webhook_run_check(workflow);
 }
 
 /* ---------------------------------------------------------------------
@@ -229,7 +266,9 @@ create_workflow(PG_FUNCTION_ARGS)
 	workflow.trigger = check_trigger(get_text(fcinfo, ARG_TRIGGER));
 	workflow.condition = merge_text(fcinfo, ARG_CONDITION, NULL);
 	workflow.recurrence = check_recurrence(get_text(fcinfo, ARG_RECURRENCE));
-	check_schedule(merge_text(fcinfo, ARG_SCHEDULE, NULL));
+	workflow.schedule = merge_text(fcinfo, ARG_SCHEDULE, NULL);
+	workflow.enabled = true;
+	check_schedule(&workflow);
 	workflow.owner_email = merge_text(fcinfo, ARG_OWNER_EMAIL, NULL);
 	workflow.owner = GetUserId();
 	workflow.description = merge_text(fcinfo, ARG_DESCRIPTION, NULL);
@@ -249,12 +288,6 @@ create_workflow(PG_FUNCTION_ARGS)
 	create_triggers(&workflow, module, criteria);
 	relation_close(module, NoLock);
 	PG_RETURN_INT32(workflow.workflow_id);
-}
-
-static bool
-is_same_text(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
 /* Replace the triggers, and forget what went with the old ones. */
@@ -300,7 +333,14 @@ alter_workflow(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(ARG_RECURRENCE))
 		new.recurrence = check_recurrence(get_text(fcinfo, ARG_RECURRENCE));
 	new.condition = merge_text(fcinfo, ARG_CONDITION, old->condition);
-	check_schedule(merge_text(fcinfo, ARG_SCHEDULE, NULL));
+	new.schedule = merge_text(fcinfo, ARG_SCHEDULE, old->schedule);
+	/* What only goes with a schedule goes with it. */
+	if (PG_ARGISNULL(ARG_SCHEDULE) && !is_scheduled(&new))
+		new.schedule = NULL;
+	if (!is_same_text(new.schedule, old->schedule) ||
+		!is_same_text(new.trigger, old->trigger) ||
+		!is_same_text(new.recurrence, old->recurrence))
+		check_schedule(&new);
 	new.owner_email = merge_text(fcinfo, ARG_OWNER_EMAIL, old->owner_email);
 	new.description = merge_text(fcinfo, ARG_DESCRIPTION, old->description);
 
@@ -354,7 +394,14 @@ enable_workflow(PG_FUNCTION_ARGS)
 	require_argument(fcinfo, 0, "name");
 	require_argument(fcinfo, 1, "enabled");
 	workflow = webhook_workflow_lock(get_text(fcinfo, 0));
-	webhook_workflow_set_enabled(workflow->workflow_id, PG_GETARG_BOOL(1));
+	/* What it missed while it was disabled is not made up for. */
+	if (workflow->enabled != PG_GETARG_BOOL(1))
+	{
+		workflow->enabled = PG_GETARG_BOOL(1);
+		check_schedule(workflow);
+	}
+	webhook_workflow_set_enabled(workflow->workflow_id, workflow->enabled,
+								 workflow->next_run_at);
 	webhook_triggers_enable(workflow->module, workflow->workflow_id,
 							PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

@@ -8,6 +8,7 @@
 #ifndef WEBHOOK_WORKFLOW_H
 #define WEBHOOK_WORKFLOW_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
@@ -19,7 +20,11 @@ typedef struct WebhookWorkflow
 	Oid			module;
 	char	   *trigger;
 	char	   *condition;		/* NULL: always */
+	char	   *condition_sql;	/* the same over the row "new" of a query, all
+								 * names qualified */
 	char	   *recurrence;
+	char	   *schedule;		/* NULL: none */
+	TimestampTz next_run_at;	/* 0: none */
 	char	   *owner_email;	/* NULL: none */
 	Oid			owner;
 	bool		enabled;
@@ -34,13 +39,20 @@ typedef struct WebhookWorkflow
  */
 extern WebhookWorkflow *webhook_workflow_lock(const char *name);
 
-/* The same, for its workflow_id; module and owner may be NULL. */
+/* A scheduled workflow, locked, if it is still planned for that moment. */
+extern WebhookWorkflow *webhook_workflow_lock_due(int32 workflow_id,
+												  TimestampTz planned_at);
+
+/* Plan its next run. */
+extern void webhook_workflow_set_next(int32 workflow_id, TimestampTz next_run_at);
+
+/* webhook_workflow_lock, for its workflow_id; module and owner may be NULL. */
 extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
 
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_find(List *modules);
 
-/* All that have related or computed values. */
+/* All that have related or computed values, or a schedule. */
 extern List *webhook_workflow_find_computing(void);
 
 /* Returns workflow_id; 0 where the name is taken. */
@@ -48,7 +60,8 @@ extern int32 webhook_workflow_insert(const WebhookWorkflow *workflow);
 
 /* Everything but owner and enabled. */
 extern void webhook_workflow_update(const WebhookWorkflow *workflow);
-extern void webhook_workflow_set_enabled(int32 workflow_id, bool enabled);
+extern void webhook_workflow_set_enabled(int32 workflow_id, bool enabled,
+										 TimestampTz next_run_at);
 
 /* Forget which records a workflow of recurrence "first" has met. */
 extern void webhook_workflow_clear_seen(int32 workflow_id);

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "workflow.h"
 
 static void
@@ -71,12 +72,18 @@ copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
 	workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
 	workflow->description = copy_value(tuple, desc, 10, context);
 	workflow->computed = copy_jsonb(tuple, desc, 11, context);
+	workflow->schedule = copy_value(tuple, desc, 12, context);
+	workflow->condition_sql = copy_value(tuple, desc, 13, context);
+	workflow->next_run_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 14, &isnull));
+	if (isnull)
+		workflow->next_run_at = 0;
 	return workflow;
 }
 
 #define SELECT_WORKFLOW \
 	"SELECT workflow_id, name, module::oid, trigger, condition, recurrence," \
-	" owner_email, owner::oid, enabled, description, computed FROM webhook.workflow"
+	" owner_email, owner::oid, enabled, description, computed," \
+	" schedule, condition_sql, next_run_at FROM webhook.workflow"
 
 static List *
 read_workflows(const char *sql, int n, Oid *types, Datum *values)
@@ -125,6 +132,34 @@ webhook_workflow_lock(const char *name)
 	return linitial(found);
 }
 
+WebhookWorkflow *
+webhook_workflow_lock_due(int32 workflow_id, TimestampTz planned_at)
+{
+	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum		values[2];
+	List	   *found;
+
+	values[0] = Int32GetDatum(workflow_id);
+	values[1] = TimestampTzGetDatum(planned_at);
+	found = read_workflows(SELECT_WORKFLOW
+						   " WHERE workflow_id = $1 AND next_run_at = $2"
+						   " AND enabled AND trigger = 'schedule' FOR UPDATE",
+						   2, types, values);
+	return found == NIL ? NULL : linitial(found);
+}
+
+void
+webhook_workflow_set_next(int32 workflow_id, TimestampTz next_run_at)
+{
+	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(workflow_id);
+	values[1] = TimestampTzGetDatum(next_run_at);
+	execute_sql("UPDATE webhook.workflow SET next_run_at = $2 WHERE workflow_id = $1",
+				2, types, values, NULL);
+}
+
 int32
 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
 {
@@ -141,7 +176,7 @@ List *
 webhook_workflow_find_computing(void)
 {
 	return read_workflows(SELECT_WORKFLOW
-						  " w WHERE computed IS NOT NULL OR EXISTS"
+						  " w WHERE computed IS NOT NULL OR trigger = 'schedule' OR EXISTS"
 						  " (SELECT FROM webhook.action a"
 						  " WHERE a.workflow_id = w.workflow_id"
 						  " AND a.computed IS NOT NULL) ORDER BY workflow_id",
@@ -203,11 +238,11 @@ webhook_workflow_delete(int32 workflow_id)
 }
 
 /* The row as parameters: $1 is workflow_id, $2 the name, and so on. */
-#define N_COLUMNS 10
+#define N_COLUMNS 13
 
 static const Oid column_types[N_COLUMNS] = {
 	INT4OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID,
-	TEXTOID, JSONBOID
+	TEXTOID, JSONBOID, TEXTOID, TEXTOID, TIMESTAMPTZOID
 };
 
 static void
@@ -236,6 +271,11 @@ fill_columns(const WebhookWorkflow *workflow, Datum *values, char *nulls)
 		nulls[9] = 'n';
 	else
 		values[9] = JsonbPGetDatum(workflow->computed);
+	set_text(workflow->schedule, &values[10], &nulls[10]);
+	set_text(workflow->condition_sql, &values[11], &nulls[11]);
+	values[12] = TimestampTzGetDatum(workflow->next_run_at);
+	if (workflow->next_run_at == 0)
+		nulls[12] = 'n';
 }
 
 int32
@@ -252,8 +292,10 @@ webhook_workflow_insert(const WebhookWorkflow *workflow)
 	SPI_connect();
 	if (SPI_execute_with_args("INSERT INTO webhook.workflow (name, module,"
 							  " trigger, condition, recurrence, owner_email,"
-							  " owner, description, computed)"
-							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10)"
+							  " owner, description, computed, schedule,"
+							  " condition_sql, next_run_at)"
+							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
+							  " $12, $13)"
 							  " ON CONFLICT (name) DO NOTHING"
 							  " RETURNING workflow_id",
 							  N_COLUMNS, (Oid *) column_types, values, nulls,
@@ -277,20 +319,24 @@ webhook_workflow_update(const WebhookWorkflow *workflow)
 	fill_columns(workflow, values, nulls);
 	execute_sql("UPDATE webhook.workflow SET module = $3, trigger = $4,"
 				" condition = $5, recurrence = $6, owner_email = $7,"
-				" description = $9, computed = $10 WHERE workflow_id = $1",
+				" description = $9, computed = $10, schedule = $11,"
+				" condition_sql = $12, next_run_at = $13 WHERE workflow_id = $1",
 				N_COLUMNS, (Oid *) column_types, values, nulls);
 }
 
 void
-webhook_workflow_set_enabled(int32 workflow_id, bool enabled)
+webhook_workflow_set_enabled(int32 workflow_id, bool enabled,
+							 TimestampTz next_run_at)
 {
-	Oid			types[2] = {INT4OID, BOOLOID};
-	Datum		values[2];
+	Oid			types[3] = {INT4OID, BOOLOID, TIMESTAMPTZOID};
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', next_run_at == 0 ? 'n' : ' '};
 
 	values[0] = Int32GetDatum(workflow_id);
 	values[1] = BoolGetDatum(enabled);
-	execute_sql("UPDATE webhook.workflow SET enabled = $2 WHERE workflow_id = $1",
-				2, types, values, NULL);
+	values[2] = TimestampTzGetDatum(next_run_at);
+	execute_sql("UPDATE webhook.workflow SET enabled = $2, next_run_at = $3"
+				" WHERE workflow_id = $1", 3, types, values, nulls);
 }
 
 void

@@ -1,0 +1,309 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  One run of a workflow: every record that meets its condition now.
+ *
+ * Runs in sessions (webhook.run_workflow), and in processes of their own that
+ * the worker starts for schedules.  The module is read through a cursor, with
+ * the rights of the workflow's owner in a security-restricted context; what is
+ * in memory at a time is one batch of rows.  A run is one transaction: it
+ * queues all of its records or none, and moves next_run_at on with them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "event.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "progress.h"
+#include "run.h"
+#include "schedule.h"
+#include "shared.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define BATCH_SIZE 1000
+
+/* What this process runs, for messages. */
+static char *run_name = NULL;
+
+PG_FUNCTION_INFO_V1(run_workflow);
+
+/* ---------------------------------------------------------------------
+ * The run
+ * ---------------------------------------------------------------------
+ */
+
+/* Rows of children that merely inherit are not the module's. */
+static char *
+make_query(const WebhookWorkflow *workflow, Relation module)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(module)),
+												  RelationGetRelationName(module));
+
+	return psprintf("SELECT new.*::%s FROM %s %s new WHERE %s", name,
+					module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
+					name, workflow->condition_sql != NULL ? workflow->condition_sql : "true");
+}
+
+void
+webhook_run_check(const WebhookWorkflow *workflow)
+{
+	Relation	module = table_open(workflow->module, AccessShareLock);
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, workflow->owner);
+	SPI_connect();
+	if (SPI_prepare(make_query(workflow, module), 0, NULL) == NULL)
+		elog(ERROR, "could not prepare a run");
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	table_close(module, NoLock);
+}
+
+static void
+queue_row(const WebhookEventWorkflow *event, const char *operation,
+		  Relation module, SPITupleTable *table, uint64 row, int64 *queued)
+{
+	HeapTupleData tuple;
+	bool		isnull;
+	HeapTupleHeader header;
+
+	header = DatumGetHeapTupleHeader(SPI_getbinval(table->vals[row],
+												   table->tupdesc, 1, &isnull));
+	if (isnull)
+		return;
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = RelationGetRelid(module);
+	tuple.t_data = header;
+	if (webhook_event_queue(event, operation, module, &tuple, NULL))
+		(*queued)++;
+}
+
+/* Queue what meets the condition; returns how many records. */
+static int64
+run(const WebhookWorkflow *workflow, const char *operation)
+{
+	WebhookEventWorkflow *event = webhook_event_workflow(workflow->workflow_id);
+	Relation	module;
+	MemoryContext context;
+	SPIPlanPtr	plan;
+	Portal		portal;
+	int64		queued = 0;
+	int64		seen = 0;
+	WebhookScope scope;
+
+	if (!event->enabled || event->n_actions == 0)
+		return 0;
+	module = table_open(workflow->module, AccessShareLock);
+	context = AllocSetContextCreate(CurrentMemoryContext, "webhook run",
+									ALLOCSET_DEFAULT_SIZES);
+	webhook_progress_start("run_workflow", workflow->workflow_id, 0);
+	webhook_scope_enter(&scope, workflow->owner);
+	SPI_connect();
+	plan = SPI_prepare(make_query(workflow, module), 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a run");
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, false);
+	for (;;)
+	{
+		SPITupleTable *table;
+		uint64		n;
+
+		SPI_cursor_fetch(portal, true, BATCH_SIZE);
+		table = SPI_tuptable;
+		n = SPI_processed;
+		if (n == 0)
+			break;
+		for (uint64 i = 0; i < n; i++)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			CHECK_FOR_INTERRUPTS();
+			queue_row(event, operation, module, table, i, &queued);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(context);
+		}
+		SPI_freetuptable(table);
+		seen += n;
+		webhook_progress_update(seen, 0);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	webhook_progress_end();
+	table_close(module, NoLock);
+	return queued;
+}
+
+/*
+ * webhook.run_workflow(name) returns bigint
+ *		Queue every record that meets the condition now; returns how many.
+ */
+Datum
+run_workflow(PG_FUNCTION_ARGS)
+{
+	WebhookWorkflow *workflow;
+
+	workflow = webhook_workflow_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (!workflow->enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("workflow \"%s\" is disabled", workflow->name),
+				 errhint("Call webhook.enable_workflow.")));
+	PG_RETURN_INT64(run(workflow, "MANUAL"));
+}
+
+/* ---------------------------------------------------------------------
+ * The process
+ * ---------------------------------------------------------------------
+ */
+
+/* Settings that are meant for users' sessions. */
+static void
+set_session_options(void)
+{
+	static const char *const options[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
+	};
+
+	for (int i = 0; i < lengthof(options); i++)
+	{
+		if (GetConfigOption(options[i][0], true, false) != NULL)
+			SetConfigOption(options[i][0], options[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+static void
+begin(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static void
+carry_out(const WebhookRunOrder *order)
+{
+	WebhookWorkflow *workflow;
+
+	begin("running a workflow");
+	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	if (workflow != NULL)
+	{
+		run_name = MemoryContextStrdup(TopMemoryContext, workflow->name);
+		pgstat_report_activity(STATE_RUNNING,
+							   psprintf("running workflow \"%s\"", workflow->name));
+		(void) run(workflow, "SCHEDULE");
+		webhook_workflow_set_next(order->workflow_id,
+								  webhook_schedule_next(webhook_schedule_parse(workflow->schedule),
+														order->planned_at,
+														GetCurrentTimestamp(),
+														webhook_schedule_zone()));
+	}
+	commit();
+}
+
+/* The next run is not to suffer from this one. */
+static void
+skip(const WebhookRunOrder *order)
+{
+	WebhookWorkflow *workflow;
+
+	begin("planning the next run of a workflow");
+	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	if (workflow != NULL)
+		webhook_workflow_set_next(order->workflow_id,
+								  webhook_schedule_next(webhook_schedule_parse(workflow->schedule),
+														order->planned_at,
+														GetCurrentTimestamp(),
+														webhook_schedule_zone()));
+	commit();
+}
+
+static void
+carry_out_guarded(Oid database, const WebhookRunOrder *order)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "webhook run process",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		carry_out(order);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		char	   *what = run_name != NULL ? psprintf("workflow \"%s\"", run_name) :
+			psprintf("workflow %d", order->workflow_id);
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		errcontext("scheduled run of %s", what);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		webhook_shared_report(database, psprintf("scheduled run of %s failed: %s",
+												 what, error->message));
+		RESUME_INTERRUPTS();
+
+		/* Ended by a shutdown, it is made up for. */
+		if (error->sqlerrcode != ERRCODE_ADMIN_SHUTDOWN)
+			skip(order);
+	}
+	PG_END_TRY();
+}
+
+void
+webhook_run_main(Datum arg)
+{
+	WebhookRunOrder order;
+	Oid			database;
+
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+	database = webhook_shared_attach_run(DatumGetInt32(arg));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	set_session_options();
+	pgstat_report_appname("webhook run");
+	carry_out_guarded(database, &order);
+	proc_exit(0);
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * schedule.h
+ *	  When a scheduled workflow runs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_SCHEDULE_H
+#define WEBHOOK_SCHEDULE_H
+
+#include "datatype/timestamp.h"
+#include "pgtime.h"
+
+typedef struct WebhookPlan WebhookPlan;
+
+/*
+ * Parse an interval ('15 minutes') or a cron line ('0 9 * * 1-5', '@daily'), in
+ * the current memory context.  Raises ERRCODE_INVALID_PARAMETER_VALUE, naming
+ * the part that is wrong.
+ */
+extern WebhookPlan *webhook_schedule_parse(const char *schedule);
+
+/*
+ * The first moment strictly after "after".  An interval counts from "last",
+ * the moment that it was planned for the last time (0: from "after").  Raises
+ * ERRCODE_INVALID_PARAMETER_VALUE for a day that never comes.
+ */
+extern TimestampTz webhook_schedule_next(const WebhookPlan *plan,
+										 TimestampTz last, TimestampTz after,
+										 pg_tz *zone);
+
+/* The zone of webhook.timezone, or else the server's. */
+extern pg_tz *webhook_schedule_zone(void);
+
+#endif							/* WEBHOOK_SCHEDULE_H */
