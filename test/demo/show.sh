@@ -36,6 +36,14 @@ done
 url=http://127.0.0.1:$(cat "$work/out/port")
 echo "    $url"
 
+python3 test/lib/mail_server.py --no-stdin --port-file "$work/out/mail_port" --log "$work/out/mails" &
+for i in $(seq 100); do
+	[ ! -s "$work/out/mail_port" ] || break
+	sleep 0.05
+done
+sql -d postgres -c "ALTER SYSTEM SET webhook.smtp_url = 'smtp://localhost:$(cat "$work/out/mail_port")'" \
+	-c "ALTER SYSTEM SET webhook.smtp_from = 'CRM <crm@example.com>'" -c 'SELECT pg_reload_conf()' -o /dev/null
+
 title "A small CRM, and four workflows on it"
 createdb crm
 sql -c 'CREATE EXTENSION webhook' -f test/demo/crm.sql
@@ -58,6 +66,14 @@ title "Every attempt is kept; of the one that failed:"
 sql -x -c "SELECT log_id, attempt, started_at, duration, http_status, error, request_body, response_body
 	FROM webhook.webhook_attempt WHERE http_status = 503 ORDER BY log_id LIMIT 1"
 
+title "The deals' owners and the admins are told; what fails together, together"
+for i in $(seq 200); do
+	[ "$(sql -Atc "SELECT count(*) FROM webhook.mail_log WHERE status = 'Success'")" -lt 4 ] || break
+	sleep 0.1
+done
+sql -c "SELECT mail_id, recipient, subject, status FROM webhook.mail_log ORDER BY mail_id"
+sql -Atc "SELECT body FROM webhook.mail_log WHERE recipient = 'dba@example.com'" | sed 's/^/    /'
+
 title "What would be sent for deal 5, if it were won (nothing is sent)"
 echo "    SELECT * FROM webhook.preview(1, '5')"
 echo
@@ -73,4 +89,5 @@ read -r all success waiting <"$work/out/counts"
 echo
 further="To look further: make demo KEEP=1"
 [ -z "$keep" ] || further="The cluster is left running."
-echo "$all webhooks sent, $success delivered, $waiting to be tried again in an hour. $further"
+mails=$(sql -Atc "SELECT count(*) FROM webhook.mail_log WHERE status = 'Success'")
+echo "$all webhooks sent, $success delivered, $waiting to be tried again in an hour, $mails mails sent. $further"

@@ -1,14 +1,20 @@
 -- Four workflows, one for each content type; :url is the receiver's.
 
 -- A deal is won: ask for an invoice (JSON, POST, Basic authentication), and
--- have the warehouse reserve the goods; the warehouse is down today.
+-- have the warehouse reserve the goods; the warehouse is down today, of which the
+-- deal's owner and the admins are told by mail.
+INSERT INTO webhook.admin VALUES ('dba@example.com'), ('crm-admin@example.com');
 SELECT webhook.create_workflow('deal won', 'deal', 'save', $$stage = 'Closed Won'$$, 'change',
+	owner_email => '${owner.email}',
 	description => 'Ask for an invoice and reserve the goods') AS workflow_id;
 SELECT webhook.create_action('deal won', 'invoice', :'url' || '/invoices',
 	parameters => '{"deal.id": "${deal_id}", "deal.name": "${name}", "deal.was": "${old.stage}",
-					"amount.value": "${amount}", "amount.currency": "${currency}",
+					"customer.name": "${organization_id.name}", "customer.vat": "${organization_id.vat_number}",
+					"contact": "${contact_id.email}",
+					"amount.net": "${amount}", "amount.total": "${= round(amount * 1.19, 2)}", "amount.currency": "${currency}",
+					"lines": "${= (SELECT count(*) FROM deal_item i WHERE i.deal_id = new.deal_id)}",
 					"due": "${close_date}", "paid": false,
-					"reference": "Deal ${deal_id}, ${owner}"}',
+					"reference": "Deal ${deal_id}, ${owner.name}"}',
 	username => 'crm', password => 'correct horse battery staple') AS action_id;
 SELECT webhook.create_action('deal won', 'reserve the goods', :'url' || '/warehouse/reservations',
 	parameters => '{"deal": "${deal_id}", "event": "${webhook.id}"}') AS action_id;

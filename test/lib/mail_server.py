@@ -11,9 +11,8 @@ written down as a line of JSON, read by Python's own parser.
     --refuse ADDRESS      550 for this recipient
     --busy ADDRESS        451 for this recipient
     --hang                accepts connections and says nothing
-    --print               shows each mail
-
-It ends when its standard input does.
+    --show                shows each mail
+    --no-stdin            does not end when its standard input does, as it would
 """
 
 import argparse
@@ -41,7 +40,8 @@ parser.add_argument("--only")
 parser.add_argument("--refuse", action="append", default=[])
 parser.add_argument("--busy", action="append", default=[])
 parser.add_argument("--hang", action="store_true")
-parser.add_argument("--print", action="store_true")
+parser.add_argument("--show", action="store_true")
+parser.add_argument("--no-stdin", action="store_true")
 args = parser.parse_args()
 log = open(args.log, "a", encoding="utf-8")
 
@@ -71,8 +71,8 @@ class Handler:
             "raw": base64.b64encode(envelope.content).decode(),
         }) + "\n")
         log.flush()
-        if args.print:
-            print("mail to %s: %s" % (", ".join(envelope.rcpt_tos), mail["Subject"]), flush=True)
+        if args.show:
+            print("    mail to %s: %s" % (", ".join(envelope.rcpt_tos), mail["Subject"]), flush=True)
         return "250 OK"
 
 
@@ -112,7 +112,8 @@ async def main():
     with open(args.port_file + ".new", "w") as file:
         file.write(str(server.sockets[0].getsockname()[1]))
     os.rename(args.port_file + ".new", args.port_file)
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
+    if not args.no_stdin:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
     await server.serve_forever()
 
 
