@@ -52,6 +52,7 @@ OBJS = \
 	src/text.o \
 	src/queue.o \
 	src/lane.o \
+	src/origin.o \
 	src/settle.o \
 	src/complaint.o \
 	src/stats.o \

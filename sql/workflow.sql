@@ -153,7 +153,7 @@ SELECT webhook.create_workflow('x', 'deal', NULL);
 SELECT webhook.create_workflow('x', 'deal', recurrence => NULL);
 SELECT webhook.create_workflow('x', 'deal', 'insert');
 SELECT webhook.create_workflow('x', 'deal', '');
-SELECT webhook.create_workflow('x', 'deal', 'schedule', schedule => '1 hour');
+SELECT webhook.create_workflow('x', 'deal', 'schedule');
 SELECT webhook.create_workflow('x', 'deal', 'save', schedule => '1 hour');
 SELECT webhook.create_workflow('x', 'deal', recurrence => 'twice');
 SELECT webhook.create_workflow('won', 'deal');

@@ -301,7 +301,8 @@ is_about_schema(Node *parsetree)
 /*
  * What is missing and what is too much, as statements.  A view's functions are
  * called with the rights of whoever reads it, so the stat_* functions go with
- * their views, internal as they are.
+ * their views, internal as they are.  To let a copy send is for superusers, and
+ * for whom they grant it by name.
  */
 static const char *const grants_sql =
 "WITH wanted AS ("
@@ -319,6 +320,7 @@ static const char *const grants_sql =
 " coalesce(p.proacl, acldefault('f', p.proowner)) AS acl"
 " FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid"
 " WHERE p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype)"
+" AND p.proname <> 'resume'"
 " AND (p.proname LIKE 'stat\\_%'"
 " OR coalesce(obj_description(p.oid, 'pg_proc'), '') NOT LIKE 'internal: %')"
 " UNION ALL"

@@ -16,6 +16,7 @@ typedef enum WebhookWorkerState
 	WEBHOOK_STATE_STARTING,
 	WEBHOOK_STATE_RUNNING,
 	WEBHOOK_STATE_DISABLED,		/* webhook.enabled is off */
+	WEBHOOK_STATE_PAUSED,		/* the database is a copy */
 	WEBHOOK_STATE_BACKOFF,		/* waits after an error of its own */
 	WEBHOOK_STATE_RUN,			/* a process that carries out a workflow's run */
 	WEBHOOK_STATE_STOPPED,		/* ended when asked to */

@@ -31,6 +31,7 @@ static const char *const states[] = {
 	[WEBHOOK_STATE_STARTING] = "starting",
 	[WEBHOOK_STATE_RUNNING] = "running",
 	[WEBHOOK_STATE_DISABLED] = "disabled",
+	[WEBHOOK_STATE_PAUSED] = "paused: copy",
 	[WEBHOOK_STATE_BACKOFF] = "backoff",
 	[WEBHOOK_STATE_RUN] = "running a workflow",
 	[WEBHOOK_STATE_STOPPED] = "stopped",

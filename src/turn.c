@@ -22,6 +22,7 @@
 #include "mail.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "origin.h"
 #include "pgstat.h"
 #include "progress.h"
 #include "runner.h"
@@ -50,6 +51,8 @@ static MemoryContext turn_context;
 
 static bool is_survey_wanted = true;
 static bool is_recovered = false;
+static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
+static bool is_paused = false;	/* and it has been told */
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
@@ -82,6 +85,20 @@ webhook_turn_commit(void)
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+bool
+webhook_turn_is_silent(void)
+{
+	return origin != WEBHOOK_ORIGIN_OWN;
+}
+
+WebhookWorkerState
+webhook_turn_state(void)
+{
+	if (is_paused)
+		return WEBHOOK_STATE_PAUSED;
+	return webhook_enabled ? WEBHOOK_STATE_RUNNING : WEBHOOK_STATE_DISABLED;
 }
 
 /* ---------------------------------------------------------------------
@@ -122,6 +139,43 @@ survey(TimestampTz now)
 	last_survey_at = now;
 }
 
+/* Nothing is begun; what is under way is given back. */
+static void
+release_lanes(void)
+{
+	List	   *released = webhook_lane_release(false);
+	ListCell   *lc;
+
+	foreach(lc, released)
+		webhook_settle_add(lfirst(lc));
+}
+
+/* A copy of a database sends nothing until webhook.resume. */
+static void
+check_origin(void)
+{
+	bool		was_paused = is_paused;
+
+	origin = webhook_origin_find();
+	is_paused = origin == WEBHOOK_ORIGIN_COPY;
+	if (is_paused == was_paused)
+		return;
+	webhook_shared_set_state(webhook_turn_state());
+	if (is_paused)
+	{
+		release_lanes();
+		ereport(LOG,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("webhook worker is paused: this database is a copy of another one"),
+				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
+				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
+	}
+	else
+		ereport(LOG,
+				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+				 errmsg("webhook worker is sending: it was told to resume")));
+}
+
 /* Take up what commits have told, and what has fallen due. */
 static void
 look_around(TimestampTz now)
@@ -148,14 +202,19 @@ look_around(TimestampTz now)
 	}
 	if (webhook_catalog_generation() != seen_generation)
 	{
-		List	   *released = webhook_lane_release(false);
-		ListCell   *lc;
-
 		/* What is not yet sent is made anew from the action as it is now. */
-		foreach(lc, released)
-			webhook_settle_add(lfirst(lc));
+		release_lanes();
 		seen_generation = webhook_catalog_generation();
 		webhook_lane_forget_actions();
+	}
+	if (is_survey_wanted || origin != WEBHOOK_ORIGIN_OWN ||
+		now >= last_survey_at + SURVEY_INTERVAL_US)
+		check_origin();
+	if (webhook_turn_is_silent())
+	{
+		last_survey_at = now;
+		is_survey_wanted = false;
+		return;
 	}
 	if (!is_recovered)
 	{
@@ -261,7 +320,7 @@ claim(TimestampTz now)
 	dlist_iter	iter;
 	int			n_hungry = 0;
 
-	if (!webhook_enabled)
+	if (!webhook_enabled || webhook_turn_is_silent())
 		return NIL;
 	dlist_foreach(iter, lanes)
 	{
@@ -302,6 +361,8 @@ plan_ahead(void)
 
 	next_due_at = 0;
 	has_backlog = false;
+	if (webhook_turn_is_silent())
+		return;
 	dlist_foreach(iter, webhook_lane_all())
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
@@ -425,7 +486,7 @@ webhook_turn_take(void)
 				ereport(LOG, (errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
-			webhook_shared_set_state(WEBHOOK_STATE_RUNNING);
+			webhook_shared_set_state(webhook_turn_state());
 		}
 	}
 	PG_CATCH();

@@ -10,6 +10,7 @@
 #define WEBHOOK_TURN_H
 
 #include "datatype/timestamp.h"
+#include "shared.h"
 
 /* The one pair that every transaction of the worker goes through. */
 extern void webhook_turn_begin(const char *activity);
@@ -17,6 +18,15 @@ extern void webhook_turn_commit(void);
 
 /* number: the worker's among those of its database. */
 extern void webhook_turn_init(int number);
+
+/*
+ * Is nothing to be sent, because the database is a copy, or has nothing
+ * configured?
+ */
+extern bool webhook_turn_is_silent(void);
+
+/* What the worker does when nothing is wrong. */
+extern WebhookWorkerState webhook_turn_state(void);
 
 /* Look at everything anew in the next turn. */
 extern void webhook_turn_survey(void);

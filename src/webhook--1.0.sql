@@ -115,6 +115,14 @@ CREATE TABLE webhook.seen (
 );
 COMMENT ON TABLE webhook.seen IS 'internal: records that a workflow of recurrence "first" has met';
 
+CREATE TABLE webhook.origin (
+	system_identifier bigint,
+	database oid,
+	extension oid,
+	PRIMARY KEY (system_identifier, database, extension)
+);
+COMMENT ON TABLE webhook.origin IS 'internal: the database whose webhooks these are; a copy finds another one here, and is silent until webhook.resume';
+
 -- ---------------------------------------------------------------------------
 -- The log, which is the queue
 -- ---------------------------------------------------------------------------
@@ -433,6 +441,10 @@ COMMENT ON FUNCTION webhook.preview IS 'what would be sent for a record as it is
 CREATE FUNCTION webhook.test(action_id integer, record_id text) RETURNS bigint
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'test';
 COMMENT ON FUNCTION webhook.test IS 'send an action for a record as it is now, once this transaction commits; returns its log_id';
+
+CREATE FUNCTION webhook.resume(discard_queue boolean DEFAULT false) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'resume';
+COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: but give up what it inherited. For superusers, and whom they grant it to';
 
 CREATE FUNCTION webhook.wait(timeout interval DEFAULT '10 s') RETURNS boolean
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'wait';
@@ -877,6 +889,8 @@ CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.origin
+	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action_secret
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
 
@@ -927,6 +941,7 @@ SELECT pg_extension_config_dump('webhook.action', '');
 SELECT pg_extension_config_dump('webhook.action_action_id_seq', '');
 SELECT pg_extension_config_dump('webhook.action_secret', '');
 SELECT pg_extension_config_dump('webhook.admin', '');
+SELECT pg_extension_config_dump('webhook.origin', '');
 SELECT pg_extension_config_dump('webhook.seen', '');
 SELECT pg_extension_config_dump('webhook.webhook_log', 'WHERE retry_at IS NOT NULL');
 SELECT pg_extension_config_dump('webhook.webhook_log_log_id_seq', '');

@@ -104,7 +104,7 @@ plan_wait(TimestampTz next_send)
 
 	if (next_send != 0)
 		next = Min(next, next_send);
-	if (my_number == 0)
+	if (my_number == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
@@ -153,8 +153,7 @@ reload_settings(void)
 	webhook_runner_survey();
 	if (was_enabled && !webhook_enabled)
 		release(false);
-	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
-							 WEBHOOK_STATE_DISABLED);
+	webhook_shared_set_state(webhook_turn_state());
 	if (was_enabled != webhook_enabled)
 		report_state();
 
@@ -237,9 +236,9 @@ run_loop(void)
 		if (my_number == 0)
 		{
 			webhook_mail_collect();
-			if (webhook_mail_is_due(GetCurrentTimestamp()))
+			if (!webhook_turn_is_silent() && webhook_mail_is_due(GetCurrentTimestamp()))
 				webhook_mail_take_turn();
-			if (GetCurrentTimestamp() >= webhook_runner_next())
+			if (!webhook_turn_is_silent() && GetCurrentTimestamp() >= webhook_runner_next())
 				webhook_runner_look();
 		}
 		webhook_shared_set_progress(webhook_sender_in_flight(),
@@ -299,8 +298,7 @@ webhook_worker_main(Datum arg)
 	webhook_sender_start();
 	webhook_lane_init();
 	webhook_mail_init();
-	webhook_shared_set_state(webhook_enabled ? WEBHOOK_STATE_RUNNING :
-							 WEBHOOK_STATE_DISABLED);
+	webhook_shared_set_state(webhook_turn_state());
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" started",

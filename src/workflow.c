@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "module.h"
+#include "origin.h"
 #include "run.h"
 #include "schedule.h"
 #include "template.h"
@@ -279,6 +280,7 @@ create_workflow(PG_FUNCTION_ARGS)
 
 	module = webhook_module_open(workflow.module, workflow.owner, ShareRowExclusiveLock);
 	criteria = check_workflow(&workflow, module);
+	webhook_origin_note();
 	workflow.workflow_id = webhook_workflow_insert(&workflow);
 	if (workflow.workflow_id == 0)
 		ereport(ERROR,
