@@ -1,7 +1,7 @@
 # webhook: transactional webhooks inside PostgreSQL
 #
 #	make, make install, make installcheck	as of every PostgreSQL extension
-#	make demo, make test, make bench	on private clusters; they install what is missing
+#	make demo, make test, make bench, make torture	on private clusters; they install what is missing
 
 EXTENSION = webhook
 MODULE_big = webhook
@@ -89,7 +89,7 @@ PKG_CONFIG ?= pkg-config
 
 # demo, test and bench install PostgreSQL where there is none, and call make
 # again: for them its makefiles are not needed yet.
-own_goals = demo test bench
+own_goals = demo test bench torture
 ifneq ($(filter-out $(own_goals),$(or $(MAKECMDGOALS),all)),)
 
 PG_CPPFLAGS := $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0)
@@ -112,5 +112,7 @@ test:
 	@test/run
 demo:
 	@test/demo/run
+torture:
+	@test/torture/run
 bench:
 	@test/bench/run

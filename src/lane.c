@@ -525,7 +525,8 @@ webhook_lane_finish(void)
 	fill_result(flight, send->error == NULL ? WEBHOOK_SUCCEEDED : WEBHOOK_FAILED,
 				send->error);
 	result = &flight->result;
-	result->attempts = flight->attempts + 1;
+	result->resent = send->resent;
+	result->attempts = flight->attempts + send->resent + 1;
 	result->started_at = send->started_at;
 	result->duration = send->duration;
 	result->http_status = send->http_status;

@@ -384,6 +384,21 @@ settle_log(List *results)
 }
 
 static void
+add_attempt(ArrayColumn *columns, const WebhookResult *r, int attempt,
+			int64 duration, int http_status, const char *error,
+			const char *response_body)
+{
+	add_value(&columns[0], Int64GetDatum(r->log_id), false);
+	add_value(&columns[1], Int16GetDatum(Min(attempt, PG_INT16_MAX)), false);
+	add_value(&columns[2], TimestampTzGetDatum(r->started_at), false);
+	add_value(&columns[3], Int64GetDatum(duration), false);
+	add_value(&columns[4], Int16GetDatum(http_status), http_status == 0);
+	add_text(&columns[5], error);
+	add_text(&columns[6], r->request_body);
+	add_text(&columns[7], response_body);
+}
+
+static void
 settle_attempts(List *results)
 {
 	static SPIPlanPtr plan = NULL;
@@ -394,23 +409,24 @@ settle_attempts(List *results)
 	ArrayColumn columns[8];
 	Datum		values[8];
 	ListCell   *lc;
+	int			n = 0;
 
+	foreach(lc, results)
+		n += 1 + ((WebhookResult *) lfirst(lc))->resent;
 	for (int i = 0; i < 8; i++)
-		start_column(&columns[i], list_length(results));
+		start_column(&columns[i], n);
 	foreach(lc, results)
 	{
 		WebhookResult *r = lfirst(lc);
 
 		if (r->verdict != WEBHOOK_SUCCEEDED && r->verdict != WEBHOOK_FAILED)
 			continue;			/* there was no request */
-		add_value(&columns[0], Int64GetDatum(r->log_id), false);
-		add_value(&columns[1], Int16GetDatum(Min(r->attempts, PG_INT16_MAX)), false);
-		add_value(&columns[2], TimestampTzGetDatum(r->started_at), false);
-		add_value(&columns[3], Int64GetDatum(r->duration), false);
-		add_value(&columns[4], Int16GetDatum(r->http_status), r->http_status == 0);
-		add_text(&columns[5], r->error);
-		add_text(&columns[6], r->request_body);
-		add_text(&columns[7], r->response_body);
+		for (int i = r->resent; i > 0; i--)
+			add_attempt(columns, r, r->attempts - i, 0, 0,
+						"receiver closed a kept connection without an answer; sent again at once",
+						NULL);
+		add_attempt(columns, r, r->attempts, r->duration, r->http_status,
+					r->error, r->response_body);
 	}
 	if (columns[0].n == 0)
 		return;

@@ -56,6 +56,8 @@ typedef struct WebhookResult
 	bool		ordered;
 	char	   *record_id;
 	int			attempts;		/* including this one */
+	int			resent;			/* of them, those before it on a kept connection
+								 * that ended without an answer */
 	int			retries;
 	TimestampTz retry_at;		/* 0: never again */
 	TimestampTz started_at;

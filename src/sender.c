@@ -272,6 +272,7 @@ webhook_sender_send(WebhookSend *send)
 	send->retry_after = -1;
 	send->started_at = GetCurrentTimestamp();
 	send->duration = 0;
+	send->resent = 0;
 	n_in_flight++;
 
 	send->error = find_fault(send);
@@ -376,6 +377,7 @@ collect(Network *network)
 			curl_multi_add_handle(network->multi, easy) == CURLM_OK)
 			continue;
 		network->n_transfers--;
+		send->resent = Max(t->n_sent - 1, 0);
 		webhook_answer_judge(t, result);
 		webhook_transfer_release(t);
 		push_done(send);

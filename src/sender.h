@@ -51,6 +51,8 @@ typedef struct WebhookSend
 	int64		retry_after;	/* seconds asked for by Retry-After; -1: none */
 	TimestampTz started_at;
 	int64		duration;		/* microseconds */
+	int			resent;			/* times it was sent again at once, because a
+								 * kept connection ended without an answer */
 
 	struct WebhookTransfer *transfer;	/* sender's own */
 	struct WebhookSend *next;	/* sender's own */

@@ -68,6 +68,22 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	return fd;
 }
 
+#ifdef HAVE_PREREQ
+/*
+ * The request is about to go out.  curl sends it again by itself if a connection
+ * that it kept ends before any answer; the receiver may have seen it twice.
+ */
+static int
+on_request(void *arg, char *remote_ip, char *local_ip, int remote_port,
+		   int local_port)
+{
+	WebhookTransfer *t = arg;
+
+	t->n_sent++;
+	return CURL_PREREQFUNC_OK;
+}
+#endif
+
 static size_t
 on_header(char *data, size_t size, size_t n, void *arg)
 {
@@ -145,6 +161,10 @@ set_constants(WebhookTransfer *t)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
+#ifdef HAVE_PREREQ
+	SET(CURLOPT_PREREQFUNCTION, on_request);
+	SET(CURLOPT_PREREQDATA, t);
+#endif
 	SET(CURLOPT_HEADERFUNCTION, on_header);
 	SET(CURLOPT_HEADERDATA, t);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -304,6 +324,7 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 
 	t->send = send;
 	t->is_second_try = false;
+	t->n_sent = 0;
 	forget_notes(t);
 
 	for (const char **header = send->headers; ok && header && *header; header++)

@@ -40,6 +40,11 @@
 #define HAVE_MAXLIFETIME
 #endif
 
+/* 7.80 tells when a request goes out. */
+#if LIBCURL_VERSION_NUM >= 0x075000
+#define HAVE_PREREQ
+#endif
+
 /* 8.20 has threads that outlive their requests, and joins them at the end. */
 #if LIBCURL_VERSION_NUM >= 0x081400
 #define HAVE_MULTI_QUICK_EXIT
@@ -59,6 +64,7 @@ typedef struct WebhookTransfer
 	uint32		generation;		/* of the settings it was made under */
 	bool		has_proxy;
 	bool		is_second_try;
+	int			n_sent;			/* how often the request went out */
 
 	char	   *body;			/* malloc'd; grows */
 	size_t		body_size;

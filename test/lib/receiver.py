@@ -21,6 +21,8 @@ answers.  How it answers is chosen by the first step of the path:
     /binary                                  200, with NUL and broken UTF-8 in the body
     /flaky?fail=N                            503 for the first N requests of each webhook-id, then 200
     /basic?user=user&password=secret         401 unless the credentials are right
+    /chaos                                   200 most of the time, else any of the above that end, at random;
+                                             with --calm FILE always 200 once there is that file
 
 It ends when its standard input does, so that it never outlives its test.
 SIGUSR1 makes it print nothing more.
@@ -33,6 +35,7 @@ import email.utils
 import http
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -329,6 +332,30 @@ class Connection(asyncio.Protocol):
         else:
             self.send(request, 200, b"ok")
 
+    def answer_chaos(self, request, steps, query):
+        dice = random.random()
+        if (self.receiver.args.calm and os.path.exists(self.receiver.args.calm)) or dice < 0.6:
+            self.send(request, 200, b"ok")
+        elif dice < 0.72:
+            self.send(request, random.choice([500, 502, 503, 404]), b"busy")
+        elif dice < 0.8:
+            return self.answer_close(request, steps, query)
+        elif dice < 0.84:
+            return self.answer_reset(request, steps, query)
+        elif dice < 0.88:
+            return self.answer_cut(request, steps, query)
+        elif dice < 0.92:
+            return self.answer_garbage(request, steps, query)
+        elif dice < 0.95:
+            return self.answer_slow(request, steps, {"ms": str(random.randint(10, 900))})
+        elif dice < 0.96:
+            return self.answer_hang(request, steps, query)
+        else:
+            # A keep-alive connection that ends behind a good answer.
+            self.send(request, 200, b"ok")
+            self.transport.close()
+        return None
+
     def answer_basic(self, request, steps, query):
         pair = "%s:%s" % (query.get("user", "user"), query.get("password", "secret"))
         expected = "Basic " + base64.b64encode(pair.encode()).decode()
@@ -346,6 +373,7 @@ def write_whole(path, text):
 
 
 async def serve(args):
+    random.seed(args.seed)
     loop = asyncio.get_running_loop()
     context = None
     if args.tls:
@@ -392,6 +420,8 @@ def main():
     parser.add_argument("--client-ca", help="ask for a client certificate that this authority signed")
     parser.add_argument("--route", action="append", default=[], metavar="PREFIX=PATH",
                         help="answer requests whose path begins so as if they were for that path")
+    parser.add_argument("--calm", help="/chaos ends when there is this file")
+    parser.add_argument("--seed", help="of /chaos")
     parser.add_argument("--no-stdin", action="store_true", help="do not end with standard input")
     try:
         asyncio.run(serve(parser.parse_args()))
