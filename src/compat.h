@@ -49,6 +49,13 @@
 	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #endif
 
+/* PostgreSQL 17 made wait event sets belong to a resource owner, or to none. */
+#if PG_VERSION_NUM >= 170000
+#define webhook_create_wait_events(n) CreateWaitEventSet(NULL, n)
+#else
+#define webhook_create_wait_events(n) CreateWaitEventSet(TopMemoryContext, n)
+#endif
+
 /* PostgreSQL 18 has base64 of uint8, not char. */
 #if PG_VERSION_NUM >= 180000
 #define webhook_b64_encode(src, len, dst, size) \

@@ -202,7 +202,7 @@ tell_progress(void)
 static void
 run_loop(void)
 {
-	WaitEventSet *events = CreateWaitEventSet(TopMemoryContext, 3);
+	WaitEventSet *events = webhook_create_wait_events(3);
 	bool		is_told = true;
 	uint32		idle_event = webhook_wait_event_new("WebhookWorkerMain");
 	uint32		network_event = webhook_wait_event_new("WebhookReceivers");

@@ -1,0 +1,116 @@
+# What a production server does to a worker and its writers: settings that are
+# meant for sessions, locks, limits, no room.  The worker waits and goes on; a
+# writer never gets an error that is only the worker's.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use Test::More;
+use Time::HiRes qw(sleep time);
+use WebhookTest;
+
+my $receiver = start_receiver();
+my $ok = $receiver->url('/ok');
+my $node = start_cluster('trouble', conf => q{
+statement_timeout = '1s'
+lock_timeout = '100ms'
+idle_in_transaction_session_timeout = '200ms'
+idle_session_timeout = '500ms'
+default_transaction_read_only = on
+default_transaction_isolation = 'serializable'
+default_transaction_deferrable = on
+row_security = off
+search_path = ''
+DateStyle = 'SQL, DMY'
+IntervalStyle = 'iso_8601'
+bytea_output = 'escape'
+extra_float_digits = -5
+work_mem = '64kB'
+max_connections = 6
+superuser_reserved_connections = 1
+max_wal_senders = 0
+}, extension => 0);
+
+sub sql { return $node->safe_psql('postgres', 'SET default_transaction_read_only = off; SET statement_timeout = 0; ' . shift) }
+
+sql('CREATE EXTENSION webhook');
+sql(qq{
+	CREATE TABLE public.event (id int PRIMARY KEY, at timestamptz, span interval, raw bytea, f float8);
+	SELECT webhook.create_workflow('events', 'public.event');
+	SELECT webhook.create_action('events', 'send', '$ok', retry_schedule => '{200ms,200ms,200ms,200ms,200ms}')});
+
+# Settings for sessions stop neither the worker nor change what is sent.
+sql(q{INSERT INTO public.event VALUES (1, '2026-02-03 04:05:06+00', '1 day 02:03:04', '\xdead', 1.0 / 3)});
+ok(wait_for_sql($node, q{SELECT count(*) = 1 FROM webhook.webhook_log WHERE status = 'Success'}), 'sent under settings for sessions');
+is(($receiver->requests)[0]{body}, '{"f": 0.3333333333333333, "at": "2026-02-03T04:05:06+00:00", "id": 1, "raw": "\\\\xdead", "span": "1 day 02:03:04"}',
+	'in the forms that never change');
+
+# What session_replication_role means for triggers is what it means here.
+sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');
+sql('INSERT INTO public.event VALUES (3)');
+ok(wait_for_sql($node, q{SELECT string_agg(record_id, ',' ORDER BY record_id) = '1,3' FROM webhook.webhook_log WHERE status = 'Success'}), 'a replica role queues nothing');
+
+# A log that is locked: the worker waits; a writer waits as for any lock, not for the worker.
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{SET default_transaction_read_only = off; SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE webhook.webhook_log IN EXCLUSIVE MODE});
+is($node->psql('postgres', q{SET default_transaction_read_only = off; SET lock_timeout = 0; SELECT 1 FROM webhook.webhook_log LIMIT 1}), 0, 'the log can be read');
+sleep 1.2;
+is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.stat_worker WHERE pid IS NOT NULL}), 1, 'the worker is there');
+$session->query_safe('COMMIT');
+$session->quit;
+sql('INSERT INTO public.event VALUES (4)');
+ok(wait_for_sql($node, q{SELECT count(*) = 3 FROM webhook.webhook_log WHERE status = 'Success'}), 'and goes on');
+
+# A row that somebody holds: the others are settled, and it is, later.
+sql(qq{SELECT webhook.alter_action(1, url => '} . $receiver->url('/slow?ms=400') . q{')});
+$session = $node->background_psql('postgres');
+sql('INSERT INTO public.event SELECT generate_series(11, 20)');
+ok(wait_for_sql($node, q{SELECT count(*) = 10 FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'ten are under way');
+$session->query_safe(q{SET default_transaction_read_only = off; SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM webhook.webhook_log WHERE record_id = '15' FOR UPDATE});
+ok(wait_for_sql($node, q{SELECT count(*) = 12 FROM webhook.webhook_log WHERE status = 'Success'}), 'nine are settled');
+$session->query_safe('COMMIT');
+$session->quit;
+ok(wait_for_sql($node, q{SELECT count(*) = 13 FROM webhook.webhook_log WHERE status = 'Success'}), 'and the tenth');
+is(scalar(grep { $_->{path} =~ /slow/ } $receiver->requests), 10, 'each was sent once');
+sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
+
+# Out of connections: writers queue, the worker has its own slot.
+my @sessions = map { $node->background_psql('postgres') } 1 .. 4;
+$_->query_safe('SET idle_session_timeout = 0') for @sessions;
+$sessions[0]->query_safe('SET default_transaction_read_only = off; INSERT INTO public.event VALUES (30)');
+my $deadline = time + 20;
+sleep 0.05 while $receiver->count < 14 && time < $deadline;
+is($receiver->count, 14, 'it sends while all connections are taken');
+$_->quit for @sessions;
+
+# No descriptor: no attempt, and soon again.
+my $few = start_cluster('few', conf => 'max_files_per_process = 64');
+my $hang = $receiver->url('/slow?ms=300');
+$few->safe_psql('postgres', qq{CREATE TABLE event (id int PRIMARY KEY);
+	SELECT webhook.create_workflow('events', 'event');
+	SELECT webhook.create_action('events', 'send', '$hang', max_in_flight => 200)});
+my $pid = worker_pid($few);
+my $limits = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/limits");
+like($limits, qr/Max open files/, 'limits are known');
+my $open = () = glob("/proc/$pid/fd/*");
+system('prlimit', "--pid=$pid", '--nofile=' . ($open + 12));
+$few->safe_psql('postgres', 'INSERT INTO event SELECT generate_series(1, 100)');
+ok(wait_for_sql($few, q{SELECT count(*) = 100 FROM webhook.webhook_log WHERE status = 'Success'}), 'all are delivered with twelve descriptors');
+is($few->safe_psql('postgres', q{SELECT DISTINCT attempts FROM webhook.webhook_log}), 1, 'no delivery took a second attempt');
+is($few->safe_psql('postgres', q{SELECT string_agg(DISTINCT error, '; ') FROM webhook.webhook_attempt WHERE error IS NOT NULL}), '', 'what failed for want of one cost no attempt');
+$few->stop;
+
+# A name server that isn't there is no receiver's failure.  (RFC 6761: never resolves.)
+{
+	sql(q{SELECT webhook.alter_action(1, url => 'http://nowhere.invalid/')});
+	sql('INSERT INTO public.event VALUES (40)');
+	ok(wait_for_sql($node, q{SELECT error LIKE '%nowhere.invalid%' FROM webhook.webhook_log WHERE record_id = '40'}), 'a name that can\'t be found is told');
+	sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
+}
+
+$node->stop;
+is(scalar(() = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /PANIC|server process .* was terminated/g), 0, 'nothing crashed');
+done_testing();
