@@ -489,13 +489,17 @@ static void
 release_after_local_failure(WebhookFlight *flight)
 {
 	WebhookLane *lane = flight->lane;
+	TimestampTz now = GetCurrentTimestamp();
 	int			pause = 1;
 
-	for (int i = 0; i < lane->local_failures && pause < MAX_LOCAL_PAUSE; i++)
+	/* What fails in one go is one failure. */
+	if (now >= lane->local_failure_at + USECS_PER_SEC / 2)
+		lane->local_failures++;
+	lane->local_failure_at = now;
+	for (int i = 1; i < lane->local_failures && pause < MAX_LOCAL_PAUSE; i++)
 		pause *= 2;
-	lane->local_failures++;
 	fill_result(flight, WEBHOOK_RELEASED, flight->send.error);
-	flight->result.retry_at = GetCurrentTimestamp() +
+	flight->result.retry_at = now +
 		Min(pause, MAX_LOCAL_PAUSE) * USECS_PER_SEC;
 }
 

@@ -39,6 +39,7 @@ typedef struct WebhookLane
 	int			completed;		/* since the last turn */
 	Size		average_size;	/* of a delivery's record, bytes */
 	int			local_failures; /* in a row */
+	TimestampTz local_failure_at;	/* the last one */
 } WebhookLane;
 
 /* One claimed delivery, until it is settled. */

@@ -59,6 +59,7 @@ typedef struct CurlScope
 static Network *networks = NULL;	/* the first one is for new requests */
 static int	epoll_fd = -1;
 static int	capacity = 0;
+static int	allowed = 0;		/* in flight: less where descriptors are short */
 static int	n_in_flight = 0;	/* sent and not yet given back */
 static WebhookSend *done_head = NULL;
 static WebhookSend *done_tail = NULL;
@@ -205,6 +206,11 @@ drop_drained_networks(void)
 static void
 push_done(WebhookSend *send)
 {
+	/* What is short may be somebody else's: halve, and feel the way up again. */
+	if (send->outcome == WEBHOOK_LOCAL_FAILURE)
+		allowed = Max(Min(allowed, n_in_flight) / 2, 1);
+	else if (allowed < capacity)
+		allowed++;
 	send->transfer = NULL;
 	send->next = NULL;
 	if (done_tail == NULL)
@@ -511,7 +517,7 @@ webhook_sender_in_flight(void)
 int
 webhook_sender_capacity(void)
 {
-	return capacity;
+	return allowed;
 }
 
 /* ---------------------------------------------------------------------
@@ -565,6 +571,7 @@ webhook_sender_start(void)
 	utf8_locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
 
 	count_descriptors();
+	allowed = capacity;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		ereport(ERROR,

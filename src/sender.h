@@ -115,7 +115,10 @@ extern void webhook_sender_send_mail(WebhookMail *mail);
 extern WebhookMail *webhook_sender_done_mail(void);
 extern int	webhook_sender_mails_in_flight(void);
 
-/* How many may be in flight with the descriptors that this process has. */
+/*
+ * How many may be in flight with the descriptors that this process has, as far
+ * as it knows: fewer for a while after one was missing.
+ */
 extern int	webhook_sender_capacity(void);
 
 /*

@@ -111,7 +111,9 @@ log_line_prefix = '%%m [%%p] %%b '
                 "-U", "postgres", "-d", "postgres", *options]
 
     def sql(self, text, check=True):
-        run = subprocess.run(self.psql("-c", text), capture_output=True, text=True)
+        # A prepared transaction that is left alone may keep a fault from its locks.
+        options = dict(os.environ, PGOPTIONS="-c lock_timeout=2s -c statement_timeout=60s")
+        run = subprocess.run(self.psql("-c", text), capture_output=True, text=True, env=options)
         if check and run.returncode != 0:
             raise RuntimeError(run.stderr)
         return run.stdout.strip()
@@ -304,6 +306,11 @@ class Torture:
     def drop_connections(self):
         self.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'psql' AND pid <> pg_backend_pid()", check=False)
 
+    def end_prepared(self):
+        """As a transaction manager does with what its clients left."""
+        for name in self.cluster.sql("SELECT gid FROM pg_prepared_xacts WHERE prepared < now() - interval '2 s'", check=False).split():
+            self.cluster.sql("%s PREPARED '%s'" % (self.random.choice(["COMMIT", "ROLLBACK"]), name), check=False)
+
     def fail(self):
         faults = [self.kill_worker, self.terminate_worker, self.crash, self.restart, self.reload, self.vacuum_full, self.reindex,
                   self.lock_log, self.update_extension, self.change_actions, self.restart_receiver, self.drop_connections]
@@ -317,6 +324,7 @@ class Torture:
                 has_failed_over = True
             self.counts[fault.__name__] += 1
             fault()
+            self.end_prepared()
             if fault == self.cluster.fail_over:
                 self.note_kill()
             time.sleep(self.random.random() * 1.5)
@@ -380,7 +388,22 @@ class Torture:
             % (len(committed), len(log), sum(map(len, requests.values())), sum(noted.values()), twice))
         return problems
 
+    def stop(self):
+        self.receiver.stop()
+        for name in ("data", "standby"):
+            self.cluster.data = os.path.join(self.args.directory, name)
+            self.cluster.ctl("-m", "immediate", "stop", check=False)
+
+    def give_up(self):
+        say("WRONG: it takes too long: something hangs")
+        say(self.cluster.sql("SELECT pid, backend_type, state, wait_event, query FROM pg_stat_activity", check=False))
+        self.stop()
+        os._exit(1)
+
     def main(self):
+        watchdog = threading.Timer(self.args.duration + 180, self.give_up)
+        watchdog.daemon = True
+        watchdog.start()
         say("SEED=%d, %d s" % (self.args.seed, self.args.duration))
         self.setup()
         writers = [Writer(self.cluster, i + 1, self.args.seed + i) for i in range(WRITERS)]
@@ -396,8 +419,7 @@ class Torture:
             self.settle()
             problems = self.check()
         finally:
-            self.receiver.stop()
-            self.cluster.ctl("-m", "immediate", "stop", check=False)
+            self.stop()
         for problem in problems:
             say("WRONG:", problem)
         if problems:
