@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "answer.h"
@@ -425,11 +426,38 @@ keep_body(WebhookTransfer *t)
 	send->response_len = t->body_len;
 }
 
+/*
+ * Seconds of Retry-After: a number, or a date (RFC 9110); -1: none.  Newer
+ * libcurls give no more than six hours for it themselves.
+ */
+static int64
+get_retry_after(WebhookTransfer *t)
+{
+#ifdef HAVE_HEADERS
+	struct curl_header *header;
+	char	   *end;
+	int64		seconds;
+	time_t		date;
+
+	if (curl_easy_header(t->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+		return -1;
+	seconds = strtol(header->value, &end, 10);
+	if (end != header->value && end[strspn(end, " \t")] == '\0')
+		return Max(seconds, -1);
+	date = curl_getdate(header->value, NULL);
+	return date < 0 ? -1 : Max((int64) date - (int64) time(NULL), -1);
+#else
+	curl_off_t	seconds = 0;
+
+	return curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK &&
+		seconds > 0 ? seconds : -1;
+#endif
+}
+
 void
 webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 {
 	WebhookSend *send = t->send;
-	curl_off_t	retry_after = 0;
 
 	/* An interim answer is none, unless it was meant to be the last. */
 	if (t->status >= 200 || result == CURLE_OK)
@@ -449,8 +477,6 @@ webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 	send->outcome = WEBHOOK_ANSWERED;
 	if (t->status < 200 || t->status > 299)
 		send->error = format_status(send->context, t->status);
-	if ((t->status == 429 || t->status == 503) &&
-		curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after) == CURLE_OK &&
-		retry_after > 0)
-		send->retry_after = retry_after;
+	if (t->status == 429 || t->status == 503)
+		send->retry_after = get_retry_after(t);
 }

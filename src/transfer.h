@@ -45,6 +45,11 @@
 #define HAVE_PREREQ
 #endif
 
+/* 7.84 gives any header of an answer. */
+#if LIBCURL_VERSION_NUM >= 0x075400
+#define HAVE_HEADERS
+#endif
+
 /* 8.20 has threads that outlive their requests, and joins them at the end. */
 #if LIBCURL_VERSION_NUM >= 0x081400
 #define HAVE_MULTI_QUICK_EXIT

@@ -182,7 +182,10 @@ harness_need()
 				;;
 			python) has python3 || missing+=' python3' ;;
 			mail) python3 -c 'import aiosmtpd' 2>/dev/null || missing+=' python3-aiosmtpd' ;;
-			openssl) has openssl || missing+=' openssl' ;;
+			openssl)
+				has openssl || missing+=' openssl'
+				[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=' ca-certificates'
+				;;
 			perl)
 				has prove || missing+=' perl'
 				perl -MIPC::Run -MJSON::PP -e1 2>/dev/null || missing+=' libipc-run-perl'

@@ -84,7 +84,7 @@ like(health('receivers'), qr/^critical/, 'one that has been failing for long');
 
 # The report
 my $report = decode_utf8($node->safe_psql('postgres', 'SELECT * FROM webhook.report()'));
-note($report);
+note(Encode::encode_utf8($report));
 like($report, qr/^Deliveries queued since [^\n]*\n\nworkflow \/ action +deliveries +succeeded +failed +waiting +latency +p50 +p95\n/, 'a report');
 like($report, qr/\ngood \/ send +100 +100 +0 +0  █{20} +[▁▂▃▄▅▆▇ ]*█[▁▂▃▄▅▆▇ ]* [34]\d ms +\d+ ms\n/, 'of what succeeded, with its latency');
 like($report, qr/\nbad \/ send +10 +0 +10 +0  ░░ +[^\n]*\n    failed most often with: could not connect[^\n]*\n/, 'and of what failed, and why');
