@@ -305,6 +305,8 @@ webhook_launcher_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	/* A reload while this process was being started has passed it by. */
+	ProcessConfigFile(PGC_SIGHUP);
 	webhook_shared_attach_launcher();
 	wait_event = webhook_wait_event_new("WebhookLauncherMain");
 	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,

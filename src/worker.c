@@ -281,6 +281,8 @@ webhook_worker_main(Datum arg)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
+	/* A reload while this process was being started has passed it by. */
+	ProcessConfigFile(PGC_SIGHUP);
 	set_session_options();
 
 	name_myself();
