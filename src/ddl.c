@@ -18,12 +18,14 @@
 #include "access/relation.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "triggers.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -31,6 +33,7 @@
 
 PG_FUNCTION_INFO_V1(on_drop);
 PG_FUNCTION_INFO_V1(on_alter);
+PG_FUNCTION_INFO_V1(before_grant);
 PG_FUNCTION_INFO_V1(on_grant);
 
 static EventTriggerData *
@@ -282,20 +285,56 @@ on_alter(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
+/* The schema that an object of a GRANT names; NULL: none, or not our kind. */
+static const char *
+get_named_schema(Node *object)
+{
+	if (IsA(object, String))
+		return strVal(object);
+	if (IsA(object, RangeVar))
+		return ((RangeVar *) object)->schemaname;
+	if (IsA(object, ObjectWithArgs) &&
+		list_length(((ObjectWithArgs *) object)->objname) > 1)
+		return strVal(linitial(((ObjectWithArgs *) object)->objname));
+	return NULL;
+}
+
+/* Is it about privileges on our schema, or (!only_schema) on what is in it? */
 static bool
-is_about_schema(Node *parsetree)
+is_our_grant(Node *parsetree, bool only_schema)
 {
 	GrantStmt  *stmt = (GrantStmt *) parsetree;
 	ListCell   *lc;
 
-	if (!IsA(stmt, GrantStmt) || stmt->objtype != OBJECT_SCHEMA)
+	if (!IsA(stmt, GrantStmt) ||
+		(only_schema && stmt->objtype != OBJECT_SCHEMA))
 		return false;
 	foreach(lc, stmt->objects)
 	{
-		if (strcmp(strVal(lfirst(lc)), "webhook") == 0)
+		const char *schema = get_named_schema(lfirst(lc));
+
+		if (schema != NULL && strcmp(schema, "webhook") == 0)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * webhook.before_grant() returns event_trigger
+ *		One after the other.  PostgreSQL locks nothing for a GRANT, and two at a
+ *		time on one object fail with "tuple concurrently updated": a parallel
+ *		restore's own GRANTs met those of on_grant.
+ */
+Datum
+before_grant(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "before_grant");
+
+	if (is_our_grant(event->parsetree, false) && is_installed())
+		LockDatabaseObject(ExtensionRelationId,
+						   get_extension_oid("webhook", false), 0,
+						   ShareUpdateExclusiveLock);
+	PG_RETURN_VOID();
 }
 
 /*
@@ -364,7 +403,7 @@ on_grant(PG_FUNCTION_ARGS)
 	uint64		n;
 	WebhookScope scope;
 
-	if (!is_about_schema(event->parsetree) || !is_installed())
+	if (!is_our_grant(event->parsetree, true) || !is_installed())
 		PG_RETURN_VOID();
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());

@@ -917,6 +917,14 @@ CREATE EVENT TRIGGER webhook_on_alter ON ddl_command_end
 	EXECUTE FUNCTION webhook.on_alter();
 COMMENT ON EVENT TRIGGER webhook_on_alter IS 'refuses a change that breaks a workflow or action';
 
+CREATE FUNCTION webhook.before_grant() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'before_grant';
+COMMENT ON FUNCTION webhook.before_grant IS 'internal: lets statements that grant on what is in schema webhook run one after the other';
+CREATE EVENT TRIGGER webhook_before_grant ON ddl_command_start
+	WHEN TAG IN ('GRANT', 'REVOKE')
+	EXECUTE FUNCTION webhook.before_grant();
+COMMENT ON EVENT TRIGGER webhook_before_grant IS 'lets statements that grant on what is in schema webhook run one after the other';
+
 CREATE FUNCTION webhook.on_grant() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_grant';
 COMMENT ON FUNCTION webhook.on_grant IS 'internal: who has USAGE on schema webhook may call its functions and read its tables';
