@@ -48,6 +48,7 @@ OBJS = \
 	src/mail.o \
 	src/mail_digest.o \
 	src/mail_text.o \
+	src/resolver.o \
 	src/answer.o \
 	src/text.o \
 	src/queue.o \
@@ -94,6 +95,8 @@ ifneq ($(filter-out $(own_goals),$(or $(MAKECMDGOALS),all)),)
 
 PG_CPPFLAGS := $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0)
 SHLIB_LINK := $(shell $(PKG_CONFIG) --libs libcurl libxml-2.0)
+# Where getaddrinfo_a is in a library of its own: glibc before 2.34.
+SHLIB_LINK += $(shell echo 'int main(void) { return 0; }' | $(CC) -x c - -lanl -o /dev/null 2>/dev/null && echo -lanl)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)

@@ -18,6 +18,7 @@
 
 #include "answer.h"
 #include "mb/pg_wchar.h"
+#include "resolver.h"
 #include "settings.h"
 #include "utils/memutils.h"
 
@@ -227,10 +228,30 @@ describe_unresolved(WebhookTransfer *t, bool is_proxy)
 		FAIL("could not look up a host name: out of file descriptors or threads");
 	}
 	else if (is_proxy)
+	{
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
 		FAIL("could not resolve the host name of the proxy, see webhook.proxy");
+	}
 	else
-		FAIL("could not resolve host name \"%s\"",
-			 get_url_part(send, CURLUPART_HOST, host, sizeof(host)));
+	{
+		get_url_part(send, CURLUPART_HOST, host, sizeof(host));
+		switch (webhook_resolver_explain(host))
+		{
+			case WEBHOOK_LOOKUP_UNKNOWN:
+			case WEBHOOK_LOOKUP_FOUND:
+				send->outcome = WEBHOOK_UNRESOLVED;
+				FAIL("could not resolve host name \"%s\" so far", host);
+				break;
+			case WEBHOOK_LOOKUP_UNAVAILABLE:
+				send->outcome = WEBHOOK_UNRESOLVED;
+				FAIL("could not resolve host name \"%s\": no name server answers",
+					 host);
+				break;
+			case WEBHOOK_LOOKUP_ABSENT:
+				FAIL("could not resolve host name \"%s\"", host);
+				break;
+		}
+	}
 }
 
 static void
@@ -300,8 +321,11 @@ describe_timeout(WebhookTransfer *t)
 			 t->has_proxy ? ", the proxy" :
 			 get_url_part(send, CURLUPART_PORT, part, sizeof(part)));
 	else
-		FAIL("could not resolve host name \"%s\" within %s",
+	{
+		send->outcome = WEBHOOK_UNRESOLVED;
+		FAIL("could not resolve host name \"%s\" within %s: no name server answers",
 			 get_url_part(send, CURLUPART_HOST, part, sizeof(part)), connect);
+	}
 }
 
 static void

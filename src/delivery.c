@@ -84,10 +84,16 @@ check_visible(int64 log_id)
 {
 	Oid			types[1] = {INT8OID};
 	Datum		values[1];
+	WebhookScope scope;
+	uint64		n;
 
+	/* With the caller's rights, but PostgreSQL's operators. */
 	values[0] = Int64GetDatum(log_id);
-	if (execute("SELECT FROM webhook.webhook_log WHERE log_id = $1",
-				1, types, values, NULL, NULL) == 0)
+	webhook_scope_enter(&scope, GetUserId());
+	n = execute("SELECT FROM webhook.webhook_log WHERE log_id = $1",
+				1, types, values, NULL, NULL);
+	webhook_scope_leave(&scope);
+	if (n == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("delivery " INT64_FORMAT " does not exist", log_id)));

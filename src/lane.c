@@ -30,6 +30,7 @@
 #define MAX_CLAIM_BYTES (8 * 1024 * 1024)
 #define MAX_RETRY_AFTER (24 * 60 * 60)	/* seconds */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
+#define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
@@ -492,6 +493,9 @@ release_after_local_failure(WebhookFlight *flight)
 	TimestampTz now = GetCurrentTimestamp();
 	int			pause = 1;
 
+	if (lane->local_failures == 0)
+		lane->local_failure_since = now;
+
 	/* What fails in one go is one failure. */
 	if (now >= lane->local_failure_at + USECS_PER_SEC / 2)
 		lane->local_failures++;
@@ -519,13 +523,17 @@ webhook_lane_finish(void)
 	flight->lane->completed++;
 	webhook_shared_release(flight->lane->action_id);
 
-	if (send->outcome == WEBHOOK_LOCAL_FAILURE)
+	now = GetCurrentTimestamp();
+	if (send->outcome == WEBHOOK_LOCAL_FAILURE ||
+		(send->outcome == WEBHOOK_UNRESOLVED &&
+		 (flight->lane->local_failures == 0 ||
+		  now < flight->lane->local_failure_since + MAX_UNRESOLVED_US)))
 	{
 		release_after_local_failure(flight);
 		return flight;
 	}
-	flight->lane->local_failures = 0;
-	now = GetCurrentTimestamp();
+	if (send->outcome != WEBHOOK_UNRESOLVED)
+		flight->lane->local_failures = 0;
 	fill_result(flight, send->error == NULL ? WEBHOOK_SUCCEEDED : WEBHOOK_FAILED,
 				send->error);
 	result = &flight->result;

@@ -40,6 +40,7 @@ typedef struct WebhookLane
 	Size		average_size;	/* of a delivery's record, bytes */
 	int			local_failures; /* in a row */
 	TimestampTz local_failure_at;	/* the last one */
+	TimestampTz local_failure_since;	/* the first one */
 } WebhookLane;
 
 /* One claimed delivery, until it is settled. */

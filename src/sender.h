@@ -15,8 +15,10 @@ typedef enum WebhookOutcome
 {
 	WEBHOOK_ANSWERED,			/* the receiver answered; see http_status */
 	WEBHOOK_UNANSWERED,			/* no, or no whole, answer; see error */
-	WEBHOOK_LOCAL_FAILURE		/* no request for a reason of ours (no
+	WEBHOOK_LOCAL_FAILURE,		/* no request for a reason of ours (no
 								 * descriptor, no memory): costs no attempt */
+	WEBHOOK_UNRESOLVED			/* no request, because no name server has said
+								 * yet where to: costs no attempt for a while */
 } WebhookOutcome;
 
 /*

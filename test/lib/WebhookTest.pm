@@ -29,6 +29,7 @@ our @EXPORT = qw(
   wait_for_delivery
   turn_clock
   closed_port
+  set_conf
   worker_pid
 );
 
@@ -131,6 +132,20 @@ sub closed_port
 	return $port;
 }
 
+# Change settings, and wait until the worker has them.
+sub set_conf
+{
+	my ($node, $conf) = @_;
+
+	$node->append_conf('postgresql.conf', "$conf\nwebhook.enabled = off");
+	$node->reload;
+	wait_for_sql($node, q{SELECT bool_and(state = 'disabled') FROM webhook.stat_worker}) or die 'not reloaded';
+	$node->append_conf('postgresql.conf', 'webhook.enabled = on');
+	$node->reload;
+	wait_for_sql($node, q{SELECT bool_and(state = 'running') FROM webhook.stat_worker}) or die 'not reloaded';
+	return;
+}
+
 # The process id of a database's worker, once there is one other than $not.
 sub worker_pid
 {
@@ -157,7 +172,7 @@ sub worker_pid
 
 my $receivers = 0;
 
-# options: tls => [cert, key], client_ca, terse, route => [...], host, port
+# options: tls => [cert, key], client_ca, old_tls, terse, route => [...], host, port
 sub start_receiver
 {
 	my (%option) = @_;
@@ -202,6 +217,7 @@ sub command
 
 	push @command, '--tls', @{ $option{tls} } if $option{tls};
 	push @command, '--client-ca', $option{client_ca} if $option{client_ca};
+	push @command, '--old-tls' if $option{old_tls};
 	push @command, '--host', $option{host} if $option{host};
 	push @command, '--terse' if $option{terse};
 	push @command, map { ('--route', $_) } @{ $option{route} || [] };

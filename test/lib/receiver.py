@@ -32,6 +32,7 @@ import argparse
 import asyncio
 import base64
 import email.utils
+import gzip
 import http
 import json
 import os
@@ -318,6 +319,19 @@ class Connection(asyncio.Protocol):
         self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         await self.pour(b"8000\r\n" + b"x" * 0x8000 + b"\r\n")
 
+    async def answer_endless_continue(self, request, steps, query):
+        self.receiver.note(request, "endless continue")
+        await self.pour(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    async def answer_huge(self, request, steps, query):
+        self.receiver.note(request, "huge")
+        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        await self.pour(b"x" * 0x8000)
+
+    def answer_gzip_bomb(self, request, steps, query):
+        bomb = gzip.compress(bytes(100_000_000))
+        self.send(request, 200, bomb, [("Content-Encoding", "gzip")])
+
     def answer_big(self, request, steps, query):
         self.send(request, 200, b"x" * int(query.get("bytes", "1000000")))
 
@@ -382,6 +396,10 @@ async def serve(args):
         if args.client_ca:
             context.load_verify_locations(args.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
+        if args.old_tls:
+            context.set_ciphers("ALL:@SECLEVEL=0")
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
     receiver = Receiver(args)
 
     def be_quiet():
@@ -418,6 +436,7 @@ def main():
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"))
     parser.add_argument("--client-ca", help="ask for a client certificate that this authority signed")
+    parser.add_argument("--old-tls", action="store_true", help="speak TLS 1.1 at most")
     parser.add_argument("--route", action="append", default=[], metavar="PREFIX=PATH",
                         help="answer requests whose path begins so as if they were for that path")
     parser.add_argument("--calm", help="/chaos ends when there is this file")

@@ -88,6 +88,7 @@ my @ways = (
 	[ 'speaks no HTTP', $receiver->url('/garbage'), undef, qr/HTTP/ ],
 	[ 'redirects', $receiver->url('/redirect?to=http://127.0.0.1:1/secret'), 301, qr/301|redirect/i ],
 	[ 'sends headers without end', $receiver->url('/endless-headers'), undef, qr/header/i ],
+	[ 'sends 100 Continue without end', $receiver->url('/endless-continue'), undef, qr/header|no answer within/i ],
 	[ 'has no such page', $receiver->url('/status/404'), 404, qr/404/ ],
 	[ 'wants a name', $receiver->url('/basic'), 401, qr/401/ ],
 	[ 'has an error', $receiver->url('/status/500'), 500, qr/500/ ],
@@ -117,6 +118,13 @@ ok($endless->{quick}, 'and it is not listened to for ever');
 my $big = attempt_at($receiver->url('/big?bytes=100000'));
 is($big->{status}, 'Success', 'a large answer is an answer');
 is(length $big->{response_body}, 4096, 'of which webhook.log_response_size bytes are kept');
+my $bomb = attempt_at($receiver->url('/gzip-bomb'));
+is($bomb->{status}, 'Success', 'a compressed answer is an answer');
+cmp_ok(length $bomb->{response_body}, '<=', 4096, 'and not unpacked');
+my $huge = attempt_at($receiver->url('/huge'));
+like($huge->{status}, qr/^(Success|Failed)$/, 'an answer of a gigabyte: ' . ($huge->{error} // 'cut'));
+ok($huge->{quick}, 'costs no more than its timeout');
+cmp_ok($node->safe_psql('postgres', 'SELECT memory FROM webhook.stat_worker'), '<', 64 * 1024 * 1024, 'nor memory');
 my $binary = attempt_at($receiver->url('/binary'));
 is($binary->{status}, 'Success', 'an answer that is no text is an answer');
 like($binary->{response_body}, qr/^nul .*broken/, 'and kept as far as it is text');

@@ -1,0 +1,206 @@
+# Where a webhook may go: which addresses, however they are written and whatever
+# a name server says; and by which way, whatever the environment says.
+
+use strict;
+use warnings;
+use utf8;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use Encode qw(encode_utf8);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WebhookTest;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $receiver = start_receiver();
+my $spy = start_receiver();    # a proxy that nobody has asked us to use
+my $port = $receiver->{port};
+
+# A name server's answers; what it says for flip.test differs each time.
+my $names = "$dir/names";
+PostgreSQL::Test::Utils::append_to_file($names, <<'END');
+inside.test 10.1.2.3
+mixed.test 169.254.169.254+10.0.0.1+127.0.0.1
+flip.test 127.0.0.1 169.254.169.254
+later.test again again 127.0.0.1
+never.test again
+gone.test none
+END
+my $preload = "$dir/names.so";
+PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/names.c", '-ldl' ])
+  or die 'no preload';
+
+# The environment's own wishes.
+mkdir "$dir/home";
+PostgreSQL::Test::Utils::append_to_file("$dir/home/.netrc", "machine 127.0.0.1 login netrc password netrc\ndefault login netrc password netrc\n");
+chmod 0600, "$dir/home/.netrc";
+my $proxy_url = 'http://127.0.0.1:' . $spy->{port};
+my %environment = (
+	HOME => "$dir/home", NETRC => "$dir/home/.netrc",
+	http_proxy => $proxy_url, https_proxy => $proxy_url, HTTPS_PROXY => $proxy_url, all_proxy => $proxy_url, ALL_PROXY => $proxy_url,
+	WEBHOOK_TEST_NAMES => $names, LD_PRELOAD => $preload);
+
+my $node = PostgreSQL::Test::Cluster->new('guard');
+$node->init(extra => [ "-E", "UTF8", "--no-locale" ]);
+$node->append_conf('postgresql.conf', qq{
+shared_preload_libraries = 'webhook'
+fsync = off
+webhook.timeout = '2s'
+webhook.connect_timeout = '1s'
+webhook.max_actions_per_workflow = 100
+});
+{
+	local @ENV{ keys %environment } = values %environment;
+	$node->start;
+}
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION webhook;
+	CREATE TABLE event (id int PRIMARY KEY, url text);
+	SELECT webhook.create_workflow('events', 'event', 'create')});
+
+my $round = 0;
+
+# Send one event to all of the URLs at once; what became of each, by URL.
+sub outcomes
+{
+	my (@urls) = @_;
+	my %outcome;
+
+	$round++;
+	my $values = join(', ', map { "('" . encode_utf8($_) . "')" } @urls);
+	$node->safe_psql('postgres', qq{
+		SELECT webhook.drop_action(action_id) FROM webhook.action;
+		SELECT webhook.create_action('events', 'send ' || n, u.url, retry_schedule => '{1 day}') FROM (VALUES $values) AS t (url) CROSS JOIN LATERAL (SELECT t.url, row_number() OVER ()) AS u (url, n);
+		INSERT INTO event VALUES ($round)});
+	ok(wait_for_sql($node, "SELECT count(*) FROM webhook.webhook_log WHERE record_id = '$round' AND attempts > 0 AND status <> 'Dispatched'", scalar @urls), "round $round: all are tried");
+	$outcome{ $_->{url} } = $_
+	  for rows($node, "SELECT a.url, l.status, l.error FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id = '$round'");
+	return %outcome;
+}
+
+# Every range that is refused: its first and its last address.
+my @refused = qw(
+  0.0.0.0 0.255.255.255 10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 127.0.0.1 127.255.255.254
+  168.63.129.16 169.254.0.0 169.254.169.254 169.254.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255
+  192.0.2.0 192.0.2.255 192.88.99.0 192.88.99.255 192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255
+  198.51.100.0 198.51.100.255 203.0.113.0 203.0.113.255 224.0.0.0 239.255.255.255 240.0.0.0 255.255.255.255
+  [::] [::1] [::ffff:127.0.0.1] [::ffff:10.0.0.1] [::ffff:7f00:1] [::ffff:169.254.169.254] [::127.0.0.1]
+  [64:ff9b::7f00:1] [64:ff9b:1::1] [100::1] [1fff:ffff::1] [4000::1] [fc00::1] [fdff::1] [fe80::1] [fec0::1] [ff02::1]
+  [2001::1] [2001:1ff:ffff::1] [2001:db8::1] [2001:db8:ffff::1] [2002::1] [2002:7f00:1::1] [2002:ffff::1] [3fff::1] [3fff:fff::1]);
+my %outcome = outcomes(map { "http://$_:$port/range" } @refused);
+for my $address (@refused)
+{
+	like($outcome{"http://$address:$port/range"}->{error}, qr/is not public/, "$address is refused");
+}
+
+# Every way to write 127.0.0.1, and names that lead inside.
+my @spellings = qw(127.0.0.1 2130706433 0x7f.1 0x7f000001 0177.0.0.1 017700000001 127.1 127.0.1 0x7f.0x0.0x0.0x1 localhost LOCALHOST 0 0.0.0.0 127.0.0.1.);
+push @spellings, '①②⑦.⓪.⓪.①', '１２７。０。０。１', '127。0。0。1', '%31%32%37.0.0.1';
+my @names = qw(inside.test mixed.test);
+%outcome = outcomes(map { "http://$_:$port/spelling" } @spellings, @names);
+for my $host (@spellings, @names)
+{
+	like($outcome{"http://$host:$port/spelling"}->{error}, qr/is not public|could not resolve/, encode_utf8("$host is refused"));
+}
+is($receiver->count, 0, 'nothing has arrived');
+
+# The same with the loopback interface allowed: so those spellings do lead there.
+set_conf($node, "webhook.allowed_networks = '127.0.0.0/8'");
+my @local = grep { !/^127\.0\.0\.1\.$|^0$|^0\.0\.0\.0$/ } @spellings;
+%outcome = outcomes(map { "http://$_:$port/allowed" } @local);
+my @arrived = grep { $outcome{"http://$_:$port/allowed"}->{status} eq 'Success' } @local;
+cmp_ok(scalar @arrived, '>=', 12, encode_utf8('once 127.0.0.0/8 is allowed they arrive: ' . join(' ', @arrived)));
+
+# Of several addresses, each one is judged.
+%outcome = outcomes("http://mixed.test:$port/mixed", "http://0:$port/mixed", "http://[::1]:$port/mixed");
+is($outcome{"http://mixed.test:$port/mixed"}->{status}, 'Success', 'of a name with three addresses the one that is allowed is taken');
+like($outcome{"http://0:$port/mixed"}->{error}, qr/0\.0\.0\.0 is not public/, '0 is no spelling of what is allowed');
+like($outcome{"http://[::1]:$port/mixed"}->{error}, qr/::1 is not public/, 'nor ::1');
+
+# A name server that changes its answer: judged anew at each connection.
+%outcome = outcomes("http://flip.test:$port/close");
+is(scalar $receiver->requests('/close'), 1, 'first the name leads to what is allowed');
+# libcurl keeps an answer for a minute, a reload gives it up.
+set_conf($node, q{webhook.timeout = '3s'});
+turn_clock($node, "record_id = '$round'");
+ok(wait_for_sql($node, "SELECT error FROM webhook.webhook_log WHERE record_id = '$round'", 'address 169.254.169.254 is not public; add it to webhook.allowed_networks if this receiver is meant to be inside'), 'then to what is not: refused');
+is(scalar $receiver->requests('/close'), 1, 'and nothing is sent there');
+
+# No name server: not the receiver's failure.  No such name: it is.
+$node->safe_psql('postgres', qq{
+	SELECT webhook.drop_action(action_id) FROM webhook.action;
+	SELECT webhook.create_action('events', 'later', 'http://later.test:$port/later');
+	SELECT webhook.create_action('events', 'never', 'http://never.test:$port/never');
+	SELECT webhook.create_action('events', 'gone', 'http://gone.test:$port/gone');
+	INSERT INTO event VALUES (1000)});
+my $of = sub { "SELECT %s FROM webhook.webhook_log JOIN webhook.action USING (action_id) WHERE record_id = '1000' AND title = '$_[0]'" };
+ok(wait_for_sql($node, sprintf($of->('gone'), "attempts || ' ' || status || ' ' || error"), '1 Failed could not resolve host name "gone.test"'), 'a name that does not exist costs an attempt');
+ok(wait_for_sql($node, sprintf($of->('later'), "attempts || ' ' || status"), '1 Success'), 'a name server that comes back costs none');
+ok(wait_for_sql($node, sprintf($of->('never'), "attempts || ' ' || status || ' ' || error"), '0 Queued could not resolve host name "never.test": no name server answers'), 'one that does not costs none, either');
+ok(wait_for_sql($node, sprintf($of->('never'), "retry_at < now() + interval '61 s'")), 'and is asked again soon');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_attempt a JOIN webhook.webhook_log l USING (log_id) WHERE l.record_id = '1000'}), 2, 'what was not sent is no attempt');
+
+# The environment's proxies and .netrc
+is(scalar $spy->requests, 0, 'no proxy of the environment is used');
+is(scalar(grep { grep { lc $_->[0] eq 'authorization' } @{ $_->{headers} } } $receiver->requests), 0, 'no name of .netrc is sent');
+
+# Our own proxy is where an administrator wants it; what is behind it is for it
+# to judge.
+set_conf($node, "webhook.proxy = 'http://127.0.0.1:$spy->{port}'\nwebhook.allowed_networks = ''");
+%outcome = outcomes('http://example.com/proxied');
+is($outcome{'http://example.com/proxied'}->{status}, 'Success', 'webhook.proxy is used');
+is(scalar $spy->requests, 1, 'wherever it is');
+set_conf($node, "webhook.proxy = ''");
+%outcome = outcomes("http://127.0.0.1:$spy->{port}/direct");
+like($outcome{"http://127.0.0.1:$spy->{port}/direct"}->{error}, qr/is not public/, 'without it the same address is refused');
+is(scalar $spy->requests, 1, 'over a kept connection, too');
+set_conf($node, "webhook.allowed_networks = '127.0.0.0/8'");
+
+# TLS: a receiver's version and certificate, and our own certificate.
+sub certificate
+{
+	my ($file, $subject, @more) = @_;
+
+	PostgreSQL::Test::Utils::run_log([ 'openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', "/CN=$subject", '-keyout', "$dir/$file.key", '-out', "$dir/$file.crt", @more ])
+	  or die 'no certificate';
+	return;
+}
+certificate('server', 'localhost', '-addext', 'subjectAltName=IP:127.0.0.1');
+certificate('other', 'localhost', '-addext', 'subjectAltName=DNS:other.example.com');
+certificate('client', 'crm');
+mkdir "$dir/certificates";
+PostgreSQL::Test::Utils::append_to_file("$dir/certificates/crm.pem", PostgreSQL::Test::Utils::slurp_file("$dir/client.crt") . PostgreSQL::Test::Utils::slurp_file("$dir/client.key"));
+PostgreSQL::Test::Utils::append_to_file("$dir/both.crt", PostgreSQL::Test::Utils::slurp_file("$dir/server.crt") . PostgreSQL::Test::Utils::slurp_file("$dir/other.crt"));
+my $secure = start_receiver(tls => [ "$dir/server.crt", "$dir/server.key" ], client_ca => "$dir/client.crt");
+my $wrong = start_receiver(tls => [ "$dir/other.crt", "$dir/other.key" ]);
+my $old = start_receiver(tls => [ "$dir/server.crt", "$dir/server.key" ], old_tls => 1);
+set_conf($node, "webhook.ca_file = '$dir/both.crt'\nwebhook.certificate_directory = '$dir/certificates'");
+%outcome = outcomes(map { "https://127.0.0.1:$_->{port}/tls" } $secure, $wrong, $old);
+like($outcome{"https://127.0.0.1:$secure->{port}/tls"}->{error}, qr/certificate|TLS|closed|answer/i, 'a receiver that asks for a certificate gets none by default');
+like($outcome{"https://127.0.0.1:$wrong->{port}/tls"}->{error}, qr/certificate of the receiver is not for "127\.0\.0\.1"/, 'a certificate for another name is refused');
+like($outcome{"https://127.0.0.1:$old->{port}/tls"}->{error}, qr/TLS/, 'TLS 1.1 is refused: ' . $outcome{"https://127.0.0.1:$old->{port}/tls"}->{error});
+is(scalar($secure->requests) + $wrong->requests + $old->requests, 0, 'none of them got anything');
+$node->safe_psql('postgres', qq{
+	SELECT webhook.drop_action(action_id) FROM webhook.action;
+	SELECT webhook.create_action('events', 'mutual', 'https://127.0.0.1:$secure->{port}/mutual', client_certificate => 'crm.pem');
+	INSERT INTO event VALUES (2000)});
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2000'}, 'Success'), 'with client_certificate it is served');
+for my $file ('../server.crt', '/etc/passwd', '.', '..', 'a/b', '')
+{
+	isnt($node->psql('postgres', "SELECT webhook.create_action('events', 'x', 'https://example.com/', client_certificate => '$file')"), 0, "client_certificate \"$file\" is no plain file name") if $file ne '';
+}
+
+# Schemes, and users in URLs
+for my $url ('file:///etc/passwd', 'ftp://example.com/', 'gopher://example.com/', 'smtp://example.com', 'dict://example.com', 'ldap://example.com', "http://user:secret\@example.com/", 'http:///x', 'javascript:x', '//example.com', 'http://exa mple.com/', 'http://${url}/', '${url}', 'http://example.com:${id}/', 'http${id}://example.com/', 'http://example.com.${url}/', 'http://${url}@example.com/', "http://example.com/\r\nHost: x")
+{
+	isnt($node->psql('postgres', "SELECT webhook.create_action('events', 'x', \$url\$$url\$url\$)"), 0, "URL refused: $url" =~ s/[\r\n]/?/gr);
+}
+$node->append_conf('postgresql.conf', 'webhook.allow_http = off');
+$node->reload;
+ok(wait_for_sql($node, 'SHOW webhook.allow_http', 'off'), 'plain http is switched off');
+isnt($node->psql('postgres', q{SELECT webhook.create_action('events', 'x', 'http://example.com/')}), 0, 'and refused');
+$node->stop;
+done_testing();
