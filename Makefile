@@ -58,6 +58,7 @@ OBJS = \
 	src/complaint.o \
 	src/stats.o \
 	src/stats_store.o \
+	src/durable.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \

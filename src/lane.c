@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "durable.h"
 #include "lane.h"
 #include "settings.h"
 #include "shared.h"
@@ -433,7 +434,7 @@ webhook_lane_dispatch(int max_in_flight)
 	TimestampTz now;
 	bool		is_moving = total_ready > 0;
 
-	if (!is_moving)
+	if (!is_moving || !webhook_durable_is_reached())
 		return 0;
 	now = GetCurrentTimestamp();
 

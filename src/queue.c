@@ -24,13 +24,14 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #define DELIVERY_COLUMNS \
 	" l.log_id, l.action_id, l.ordered, l.webhook_id, l.operation," \
 	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
-	" l.retries, l.queued_at, l.retry_at"
+	" l.retries, l.queued_at, l.retry_at, due.writer"
 
 /* No unfinished delivery of the same record comes before this one. */
 #define IS_FIRST_OF_RECORD \
@@ -41,7 +42,7 @@
 
 #define CLAIM(criterion) \
 	"WITH due AS MATERIALIZED (" \
-	" SELECT q.ctid AS tid FROM webhook.webhook_log q" \
+	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q" \
 	" WHERE q.action_id = $1 AND q.retry_at <= $2" \
 	" AND (q.retry_at, q.log_id) > ($3, $4)" \
 	" AND q.status <> 'Dispatched'" criterion \
@@ -56,7 +57,7 @@ static const char *const claim_ordered_sql = CLAIM(" AND" IS_FIRST_OF_RECORD);
 
 static const char *const claim_successors_sql =
 	"WITH due AS MATERIALIZED ("
-	" SELECT q.ctid AS tid FROM webhook.webhook_log q"
+	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q"
 	" WHERE q.log_id = ANY ($1) AND q.retry_at <= $2"
 	" AND q.status <> 'Dispatched' AND" IS_FIRST_OF_RECORD
 	" ORDER BY q.log_id FOR NO KEY UPDATE SKIP LOCKED)"
@@ -184,6 +185,20 @@ execute(SPIPlanPtr plan, Datum *values, const char *nulls)
 			 SPI_result_code_string(rc));
 }
 
+/*
+ * A claim sees what was committed when the turn began and no more: durable.c
+ * has noted where the WAL ended then.
+ */
+static void
+execute_claim(SPIPlanPtr plan, Datum *values)
+{
+	int			rc = SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(),
+										  InvalidSnapshot, false, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not claim: %s", SPI_result_code_string(rc));
+}
+
 static char *
 copy_text(Datum value, bool isnull)
 {
@@ -201,8 +216,8 @@ static WebhookDelivery *
 read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
 {
 	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
-	Datum		values[13];
-	bool		nulls[13];
+	Datum		values[14];
+	bool		nulls[14];
 
 	heap_deform_tuple(tuple, desc, values, nulls);
 	delivery->log_id = DatumGetInt64(values[0]);
@@ -218,6 +233,7 @@ read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
 	delivery->retries = DatumGetInt16(values[10]);
 	delivery->queued_at = DatumGetTimestampTz(values[11]);
 	*retry_at = DatumGetTimestampTz(values[12]);
+	delivery->writer = DatumGetTransactionId(values[13]);
 	return delivery;
 }
 
@@ -268,8 +284,8 @@ webhook_queue_claim(int32 action_id, bool ordered, int worker,
 	values[3] = Int64GetDatum(cursor->log_id);
 	values[4] = Int64GetDatum(limit);
 	values[5] = Int16GetDatum(worker);
-	execute(get_plan(&plans[ordered], ordered ? claim_ordered_sql : claim_sql,
-					 6, types), values, NULL);
+	execute_claim(get_plan(&plans[ordered], ordered ? claim_ordered_sql : claim_sql,
+						   6, types), values);
 	result = read_deliveries(context, cursor);
 	*exhausted = list_length(result) < limit;
 	SPI_finish();
@@ -295,7 +311,7 @@ webhook_queue_claim_successors(List *log_ids, int worker, TimestampTz now)
 	values[1] = TimestampTzGetDatum(now);
 	values[2] = Int16GetDatum(worker);
 	SPI_connect();
-	execute(get_plan(&plan, claim_successors_sql, 3, types), values, NULL);
+	execute_claim(get_plan(&plan, claim_successors_sql, 3, types), values);
 	result = read_deliveries(context, NULL);
 	SPI_finish();
 	return result;

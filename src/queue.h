@@ -37,6 +37,7 @@ typedef struct WebhookDelivery
 	int			attempts;		/* made before */
 	int			retries;		/* steps of the retry schedule used */
 	TimestampTz queued_at;
+	TransactionId writer;		/* of the row as it was claimed */
 } WebhookDelivery;
 
 /* What became of a delivery. */

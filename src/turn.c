@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "complaint.h"
+#include "durable.h"
 #include "mail.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -320,7 +321,8 @@ claim(TimestampTz now)
 	dlist_iter	iter;
 	int			n_hungry = 0;
 
-	if (!webhook_enabled || webhook_turn_is_silent())
+	if (!webhook_enabled || webhook_turn_is_silent() ||
+		!webhook_durable_is_reached())
 		return NIL;
 	dlist_foreach(iter, lanes)
 	{
@@ -387,6 +389,14 @@ render_claimed(List *claimed)
 
 	if (claimed == NIL)
 		return;
+	foreach(lc, claimed)
+	{
+		if (webhook_durable_is_fresh(((WebhookDelivery *) lfirst(lc))->writer))
+		{
+			webhook_durable_require();
+			break;
+		}
+	}
 	if (needs_transaction)
 		webhook_turn_begin("rendering webhooks");
 	foreach(lc, claimed)
@@ -437,6 +447,7 @@ take_turn(void)
 						   now - last_turn_at);
 
 	webhook_turn_begin("delivering webhooks");
+	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
 	look_around(now);
 	settled = webhook_settle_all();
@@ -525,7 +536,7 @@ is_hungry(void)
 	dlist_iter	iter;
 	int			budget = get_budget();
 
-	if (!has_backlog || !webhook_enabled)
+	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
 		return false;
 	dlist_foreach(iter, webhook_lane_all())
 	{
@@ -554,7 +565,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		return false;
 	return is_told || is_survey_wanted ||
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
-		(next_due_at != 0 && now >= next_due_at) ||
+		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
 		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
@@ -587,7 +598,9 @@ webhook_turn_next(void)
 
 	if (is_survey_wanted)
 		next = last_turn_at;
-	if (next_due_at != 0)
+	if (!webhook_durable_is_reached())
+		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
+	else if (next_due_at != 0)
 		next = Min(next, next_due_at);
 	if (is_hungry())
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);

@@ -16,6 +16,7 @@
 #include "catalog.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
+#include "durable.h"
 #include "fmgr.h"
 #include "lane.h"
 #include "mail.h"
@@ -283,6 +284,7 @@ webhook_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
 	/* A reload while this process was being started has passed it by. */
 	ProcessConfigFile(PGC_SIGHUP);
+	webhook_durable_init();
 	set_session_options();
 
 	name_myself();

@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * durable.c
+ *	  Nothing is sent that a crash or a failover could still undo.
+ *
+ * A commit can be seen before it is safe: with synchronous_commit = off, and,
+ * where there are synchronous standbys, when the wait for them was canceled or
+ * a crash has ended it.  A receiver must not hear of a deal that is gone when
+ * the server is back.  So the worker, before it sends what it has claimed,
+ * flushes the WAL up to where it ended when it looked, and waits until the
+ * synchronous standbys have it.  In the usual case the writer has just done
+ * both, and nothing is left to do.
+ *
+ * What was written by a transaction that was over when the WAL had last been
+ * found to be safe needs no look; thus a backlog costs no flush a turn.
+ *
+ * The wait blocks nothing: requests that are under way go on.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "durable.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define LONG_WAIT_MS 10000		/* worth a line in the server's log */
+
+static int	wait_mode = SYNC_REP_NO_WAIT;
+
+/* Of the turn's snapshot. */
+static XLogRecPtr seen_lsn = InvalidXLogRecPtr;
+
+/* Transactions before candidate_xid are safe once candidate_lsn is. */
+static TransactionId safe_xid = FirstNormalTransactionId;
+static TransactionId candidate_xid = InvalidTransactionId;
+static XLogRecPtr candidate_lsn = InvalidXLogRecPtr;
+
+/* What the standbys are waited for with; invalid: nothing. */
+static XLogRecPtr awaited_lsn = InvalidXLogRecPtr;
+static TimestampTz awaited_since;
+static bool is_wait_told;
+
+/*
+ * Where the last record ends.  At a page's begin the insert position is behind
+ * the page's header, which nobody has written yet.
+ */
+static XLogRecPtr
+get_wal_end(void)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		return lsn - SizeOfXLogLongPHD;
+	if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return lsn - SizeOfXLogShortPHD;
+	return lsn;
+}
+
+static bool
+have_standbys(XLogRecPtr lsn)
+{
+	XLogRecPtr	confirmed;
+
+	if (wait_mode == SYNC_REP_NO_WAIT || max_wal_senders <= 0 ||
+		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+		return true;
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	confirmed = WalSndCtl->lsn[wait_mode];
+	LWLockRelease(SyncRepLock);
+	return confirmed >= lsn;
+}
+
+void
+webhook_durable_init(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE)
+		wait_mode = SYNC_REP_WAIT_WRITE;
+	else if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+		wait_mode = SYNC_REP_WAIT_FLUSH;
+	else if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY)
+		wait_mode = SYNC_REP_WAIT_APPLY;
+}
+
+void
+webhook_durable_begin(void)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+
+	seen_lsn = get_wal_end();
+	if (TransactionIdIsValid(candidate_xid) &&
+		(GetFlushRecPtr(NULL) < candidate_lsn || !have_standbys(candidate_lsn)))
+		return;
+	if (TransactionIdIsValid(candidate_xid))
+		safe_xid = candidate_xid;
+	candidate_xid = snapshot->xmin;
+	candidate_lsn = seen_lsn;
+}
+
+bool
+webhook_durable_is_fresh(TransactionId writer)
+{
+	return !TransactionIdPrecedes(writer, safe_xid);
+}
+
+void
+webhook_durable_require(void)
+{
+	if (GetFlushRecPtr(NULL) < seen_lsn)
+		XLogFlush(seen_lsn);
+	if (have_standbys(seen_lsn))
+		return;
+	awaited_lsn = seen_lsn;
+	awaited_since = GetCurrentTimestamp();
+	is_wait_told = false;
+}
+
+bool
+webhook_durable_is_reached(void)
+{
+	if (XLogRecPtrIsInvalid(awaited_lsn))
+		return true;
+	if (have_standbys(awaited_lsn))
+	{
+		awaited_lsn = InvalidXLogRecPtr;
+		if (is_wait_told)
+			ereport(LOG, (errmsg("webhooks are sent again: a synchronous standby has caught up")));
+		return true;
+	}
+	if (!is_wait_told &&
+		TimestampDifferenceExceeds(awaited_since, GetCurrentTimestamp(), LONG_WAIT_MS))
+	{
+		is_wait_told = true;
+		ereport(LOG,
+				(errmsg("webhooks wait for a synchronous standby"),
+				 errdetail("What they tell of is not yet on the standbys of synchronous_standby_names.")));
+	}
+	return false;
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * durable.h
+ *	  Nothing is sent that a crash or a failover could still undo.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_DURABLE_H
+#define WEBHOOK_DURABLE_H
+
+#include "datatype/timestamp.h"
+
+/* How long to wait before looking again whether a standby has caught up. */
+#define WEBHOOK_DURABLE_POLL_US 10000
+
+/*
+ * Before the worker's own synchronous_commit is set: that of the server and
+ * the database says for what writers wait, and so what is waited for here.
+ */
+extern void webhook_durable_init(void);
+
+/* Note where the WAL ends of what the active snapshot sees. */
+extern void webhook_durable_begin(void);
+
+/* Could the commit of what this transaction wrote still be undone? */
+extern bool webhook_durable_is_fresh(TransactionId writer);
+
+/*
+ * Out of a transaction: make what the snapshot of webhook_durable_begin saw
+ * durable on this server, and from now on wait for its synchronous standbys.
+ */
+extern void webhook_durable_require(void);
+
+/* Is nothing waited for? */
+extern bool webhook_durable_is_reached(void);
+
+#endif							/* WEBHOOK_DURABLE_H */
