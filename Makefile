@@ -1,7 +1,7 @@
 # webhook: transactional webhooks inside PostgreSQL
 #
 #	make, make install, make installcheck	as of every PostgreSQL extension
-#	make demo, make test, make bench, make torture	on private clusters; they install what is missing
+#	make demo, test, bench, torture, fuzz	on private clusters; they install what is missing
 
 EXTENSION = webhook
 MODULE_big = webhook
@@ -66,6 +66,8 @@ OBJS = \
 	src/stat_action.o \
 	src/stat_worker.o \
 	src/hooks.o
+# make fuzz builds a library of its own, with its entry point.
+OBJS += $(FUZZ_OBJS)
 DATA = src/webhook--1.0.sql
 PGFILEDESC = "webhook - transactional webhooks"
 
@@ -91,7 +93,7 @@ PKG_CONFIG ?= pkg-config
 
 # demo, test and bench install PostgreSQL where there is none, and call make
 # again: for them its makefiles are not needed yet.
-own_goals = demo test bench torture
+own_goals = demo test bench torture fuzz
 ifneq ($(filter-out $(own_goals),$(or $(MAKECMDGOALS),all)),)
 
 PG_CPPFLAGS := $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0)
@@ -118,5 +120,7 @@ demo:
 	@test/demo/run
 torture:
 	@test/torture/run
+fuzz:
+	@test/fuzz/run
 bench:
 	@test/bench/run

@@ -47,7 +47,7 @@ SELECT p, try(p::json) FROM unnest(ARRAY[
 	'{"a": "${name.x}"}', '{"a": "${= 1 + }"}',
 	'{}', '{"a\\.b": 1, "a": 2}', '{"a.1": 1, "a.0": 2}', '{"@a": 1}', '{"a": "${Close Date} ${\"Close Date\"} ${new.NAME} ${old} ${old.old}"}']) p;
 SELECT p, try(p::json, 'JSONARRAY') FROM unnest(ARRAY['{"0.a": 1, "b": 2}', '{"1.a": 1}', '{"0": 1}', '{"0.a": 1, "1.a": 2}', '{"a": 1}']) p;
-SELECT p, try(p::json, 'XML') FROM unnest(ARRAY['{"0.a": 1}', '{"a.@": 1}', '{"a.@id": {"b": 1}}', '{"a.@id": "${id}", "a.b": 1}']) p;
+SELECT p, try(p::json, 'XML') FROM unnest(ARRAY['{"0.a": 1}', '{"a.@": 1}', '{"a.@id": {"b": 1}}', '{"a.@id": "${id}", "a.b": 1}', '{"a.@b": 1, "a.b": 2}', '{"a.@b]": 1, "a.@b\\": 2}', '{"a.@b": 1, "a": "x"}']) p;
 SELECT p, try(p::json, 'FORM') FROM unnest(ARRAY['{"0.a": 1}', '{"a.@id": "${id}"}']) p;
 -- headers
 CREATE OR REPLACE FUNCTION try_headers(headers json, username text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$

@@ -459,6 +459,19 @@ keep_body(WebhookTransfer *t)
 	send->response_len = t->body_len;
 }
 
+int64
+webhook_answer_parse_retry_after(const char *value, int64 now)
+{
+	char	   *end;
+	int64		seconds = strtol(value, &end, 10);
+	time_t		date;
+
+	if (end != value && end[strspn(end, " \t")] == '\0')
+		return Max(seconds, -1);
+	date = curl_getdate(value, NULL);
+	return date < 0 ? -1 : Max((int64) date - now, -1);
+}
+
 /*
  * Seconds of Retry-After: a number, or a date (RFC 9110); -1: none.  Newer
  * libcurls give no more than six hours for it themselves.
@@ -468,17 +481,10 @@ get_retry_after(WebhookTransfer *t)
 {
 #ifdef HAVE_HEADERS
 	struct curl_header *header;
-	char	   *end;
-	int64		seconds;
-	time_t		date;
 
 	if (curl_easy_header(t->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
 		return -1;
-	seconds = strtol(header->value, &end, 10);
-	if (end != header->value && end[strspn(end, " \t")] == '\0')
-		return Max(seconds, -1);
-	date = curl_getdate(header->value, NULL);
-	return date < 0 ? -1 : Max((int64) date - (int64) time(NULL), -1);
+	return webhook_answer_parse_retry_after(header->value, time(NULL));
 #else
 	curl_off_t	seconds = 0;
 

@@ -167,7 +167,9 @@ take_step(WebhookNode *parent, const char *step, WebhookNodeKind kind,
 			fail_conflict(parameter, "It is a value here, and has parts elsewhere.");
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("parameter \"%s\" is there twice", parameter)));
+				 errmsg("parameter \"%s\" is there twice", parameter),
+				 child->kind != WEBHOOK_NODE_ATTRIBUTE ? 0 :
+				 errdetail("What can't be in a name of XML becomes an underscore, and an element has each attribute once.")));
 	}
 	if (child->kind != kind)
 		fail_conflict(parameter,
@@ -235,13 +237,13 @@ place_value(ParseState *state, WebhookNode *value)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("parameter \"%s\" can't be an attribute", state->parameter),
 					 errhint("An attribute has a name and a plain value.")));
+		/* By the name that it will have, which is there once. */
+		last = psprintf("@%s", webhook_xml_name(last + 1));
 	}
 	place = take_step(node, last, value->kind, state->parameter);
 	if (place->children != NIL)
 		fail_conflict(state->parameter, "It is a value here, and has parts elsewhere.");
 	place->kind = is_attribute ? WEBHOOK_NODE_ATTRIBUTE : value->kind;
-	if (is_attribute)
-		place->name = pstrdup(last + 1);
 	place->children = value->children;
 	place->tmpl = value->tmpl;
 	place->constant = value->constant;

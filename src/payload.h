@@ -23,7 +23,7 @@ typedef enum WebhookNodeKind
 {
 	WEBHOOK_NODE_OBJECT,
 	WEBHOOK_NODE_ARRAY,
-	WEBHOOK_NODE_ATTRIBUTE,		/* XML only: a template in an attribute */
+	WEBHOOK_NODE_ATTRIBUTE,		/* XML only: "@name" with a plain value */
 	WEBHOOK_NODE_TEMPLATE,		/* a string with or without placeholders */
 	WEBHOOK_NODE_CONSTANT		/* number, true, false or null: its JSON text */
 } WebhookNodeKind;
@@ -81,6 +81,13 @@ extern void webhook_payload_xml(const WebhookPayload *payload,
 								const char *root_name, StringInfo body);
 extern void webhook_payload_form(const WebhookPayload *payload,
 								 const WebhookEvent *event, StringInfo body);
+
+/*
+ * An XML element's or attribute's name, in UTF-8: what can't be in one becomes
+ * an underscore.  (XML 1.0, productions 4 and 4a, without the colon, which
+ * would mean a namespace.)
+ */
+extern char *webhook_xml_name(const char *text);
 
 /* Text of the server's encoding as UTF-8; returns text itself if it is. */
 extern char *webhook_utf8(const char *text, int len);

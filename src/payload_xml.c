@@ -61,12 +61,8 @@ clean_text(const char *text, int len)
 	return out.data;
 }
 
-/*
- * An element's name: what can't be in one becomes an underscore.  (XML 1.0,
- * productions 4 and 4a, without the colon, which would mean a namespace.)
- */
-static char *
-make_xml_name(const char *text)
+char *
+webhook_xml_name(const char *text)
 {
 	char	   *utf8 = webhook_utf8(text, strlen(text));
 	StringInfoData out;
@@ -124,7 +120,7 @@ write_text(xmlTextWriterPtr writer, const char *text, int len)
 static void
 write_element(xmlTextWriterPtr writer, const char *name, const char *text, int len)
 {
-	check(xmlTextWriterStartElement(writer, BAD_CAST make_xml_name(name)));
+	check(xmlTextWriterStartElement(writer, BAD_CAST webhook_xml_name(name)));
 	if (len > 0)
 		write_text(writer, text, len);
 	check(xmlTextWriterEndElement(writer));
@@ -161,7 +157,7 @@ write_jsonb(xmlTextWriterPtr writer, const char *name, const JsonbValue *value)
 		write_container(writer, name, value->val.binary.data);
 	else if (value->type == jbvBinary)
 	{
-		check(xmlTextWriterStartElement(writer, BAD_CAST make_xml_name(name)));
+		check(xmlTextWriterStartElement(writer, BAD_CAST webhook_xml_name(name)));
 		write_container(writer, name, value->val.binary.data);
 		check(xmlTextWriterEndElement(writer));
 	}
@@ -193,7 +189,7 @@ write_attributes(xmlTextWriterPtr writer, const WebhookNode *node,
 		else if (strcmp(child->constant, "null") != 0)
 			appendStringInfoString(&text, child->constant);
 		check(xmlTextWriterWriteAttribute(writer,
-										  BAD_CAST make_xml_name(child->name),
+										  BAD_CAST child->name + 1,
 										  BAD_CAST clean_text(text.data, text.len)));
 	}
 }
@@ -224,7 +220,7 @@ write_node(xmlTextWriterPtr writer, const char *name, const WebhookNode *node,
 				write_node(writer, name, lfirst(lc), event);
 			break;
 		case WEBHOOK_NODE_OBJECT:
-			check(xmlTextWriterStartElement(writer, BAD_CAST make_xml_name(name)));
+			check(xmlTextWriterStartElement(writer, BAD_CAST webhook_xml_name(name)));
 			write_attributes(writer, node, event);
 			foreach(lc, node->children)
 			{
@@ -246,7 +242,7 @@ write_document(xmlTextWriterPtr writer, const WebhookPayload *payload,
 		write_node(writer, root_name, payload->root, event);
 	else
 	{
-		check(xmlTextWriterStartElement(writer, BAD_CAST make_xml_name(root_name)));
+		check(xmlTextWriterStartElement(writer, BAD_CAST webhook_xml_name(root_name)));
 		if (event->record != NULL)
 			write_container(writer, root_name, &event->record->root);
 		check(xmlTextWriterEndElement(writer));

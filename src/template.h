@@ -82,7 +82,7 @@ extern void webhook_template_fill(const WebhookTemplate *tmpl,
 								  const WebhookEvent *event,
 								  WebhookEscape escape, StringInfo out);
 
-/* The same with nothing for each placeholder. */
+/* The literal text, and what escape, here not NULL, makes of nothing for each placeholder. */
 extern void webhook_template_outline(const WebhookTemplate *tmpl,
 									 WebhookEscape escape, StringInfo out);
 

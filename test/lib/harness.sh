@@ -182,6 +182,7 @@ harness_need()
 				;;
 			python) has python3 || missing+=' python3' ;;
 			mail) python3 -c 'import aiosmtpd' 2>/dev/null || missing+=' python3-aiosmtpd' ;;
+			clang) has clang && [ -e "$(clang -print-file-name=libclang_rt.fuzzer_no_main-"$(uname -m)".a)" ] || missing+=' clang libclang-rt-dev' ;;
 			openssl)
 				has openssl || missing+=' openssl'
 				[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=' ca-certificates'
