@@ -270,11 +270,13 @@ carry_out_guarded(Oid database, const WebhookRunOrder *order)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		char	   *what = run_name != NULL ? psprintf("workflow \"%s\"", run_name) :
-			psprintf("workflow %d", order->workflow_id);
+		char	   *what;
 
 		HOLD_INTERRUPTS();
+		/* Out of the context that FlushErrorState will reset. */
 		MemoryContextSwitchTo(context);
+		what = run_name != NULL ? psprintf("workflow \"%s\"", run_name) :
+			psprintf("workflow %d", order->workflow_id);
 		error = CopyErrorData();
 		errcontext("scheduled run of %s", what);
 		EmitErrorReport();
