@@ -183,6 +183,7 @@ harness_need()
 			python) has python3 || missing+=' python3' ;;
 			mail) python3 -c 'import aiosmtpd' 2>/dev/null || missing+=' python3-aiosmtpd' ;;
 			clang) has clang && [ -e "$(clang -print-file-name=libclang_rt.fuzzer_no_main-"$(uname -m)".a)" ] || missing+=' clang libclang-rt-dev' ;;
+			valgrind) has valgrind || missing+=' valgrind' ;;
 			openssl)
 				has openssl || missing+=' openssl'
 				[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=' ca-certificates'
@@ -342,6 +343,24 @@ harness_exporter()
 		dpkg -x prometheus-postgres-exporter_*.deb . && mv usr/bin/prometheus-postgres-exporter "$bindir/") \
 		>"$work/exporter.log" 2>&1 || say "no prometheus-postgres-exporter: its test is skipped"
 	rm -rf "$work/exporter"
+}
+
+# harness_valgrind: have the servers run under valgrind, each process with a log
+# in $work/out/valgrind.
+harness_valgrind()
+{
+	mv "$bindir/postgres" "$bindir/postgres.bin"
+	cat >"$bindir/postgres" <<END
+#!/bin/sh
+case " \$* " in
+	*" -V "*|*" --version "*|*" -C "*|*" --boot "*|*" --single "*|*" --check "*) exec $bindir/postgres.bin "\$@" ;;
+esac
+exec valgrind -q --leak-check=no --suppressions=$work/src/test/lib/valgrind.supp \\
+	--fullpath-after=$top/ --log-file=$work/out/valgrind/%p.log $bindir/postgres.bin "\$@"
+END
+	chmod 755 "$bindir/postgres"
+	mkdir "$work/out/valgrind"
+	[ -z "$user" ] || chown "$user" "$work/out/valgrind"
 }
 
 # harness_run COMMAND …: run it in $work/src, as the unprivileged user, in a

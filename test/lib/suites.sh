@@ -120,5 +120,13 @@ tap_tests=$(wanted tap test/tap/*.pl)
 [ -z "$regress_tests$isolation_tests" ] || pg_ctl -s -D "$work/regress" -m fast stop
 [ -z "$tap_tests" ] || tap $tap_tests
 
+# A report is a block of lines that a line without text ends.
+if [ -d "$out/valgrind" ]; then
+	echo "== valgrind"
+	cat "$out/valgrind"/*.log | awk -v RS='==[0-9]+== \n' '/\(src\/[a-z_]+\.c:|webhook\.so/ { print; bad++ }
+		END { printf "%d reports\n", bad; exit bad > 0 }' >"$out/valgrind_reports" || failed=$((failed + 1))
+	tail -n 100 "$out/valgrind_reports"
+fi
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
