@@ -11,16 +11,28 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
+
+/*
+ * The SQL objects that this library serves.  Where only the number behind the
+ * dot differs, either fits the other.
+ */
+#define LIBRARY_VERSION "1.0"
 
 static const char *const relation_names[WEBHOOK_REL_COUNT] = {
 	[WEBHOOK_REL_WORKFLOW] = "workflow",
@@ -62,6 +74,47 @@ webhook_catalog_exists(void)
 	return OidIsValid(get_extension_oid("webhook", true));
 }
 
+bool
+webhook_catalog_fits(char **version)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	*version = pstrdup(LIBRARY_VERSION);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+				F_NAMEEQ, CStringGetDatum("webhook"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		datum = heap_getattr(tuple, Anum_pg_extension_extversion,
+										 RelationGetDescr(rel), &isnull);
+
+		*version = TextDatumGetCString(datum);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return strtol(*version, NULL, 10) == strtol(LIBRARY_VERSION, NULL, 10);
+}
+
+/* The extension's objects may have been made for another library. */
+static void
+check_version(void)
+{
+	char	   *version;
+
+	if (!webhook_catalog_fits(&version))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"webhook\" has version %s here, but the library that is loaded has version %s",
+						version, LIBRARY_VERSION),
+				 errhint("Run ALTER EXTENSION webhook UPDATE, or restart the server if its library is the older one.")));
+	pfree(version);
+}
+
 Oid
 webhook_catalog_relation(WebhookRelation which)
 {
@@ -83,6 +136,7 @@ webhook_catalog_relation(WebhookRelation which)
 					 errmsg("relation \"webhook.%s\" does not exist",
 							relation_names[which]),
 					 errhint("Is the extension \"webhook\" installed in this database?")));
+		check_version();
 		relation_oids[which] = relid;
 	}
 	return relation_oids[which];

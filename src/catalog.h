@@ -28,9 +28,14 @@ typedef struct WebhookScope
 /* Is the extension there, as a catalog look-up finds it now? */
 extern bool webhook_catalog_exists(void);
 
+/* Does this library serve the extension's version, which is returned as well? */
+extern bool webhook_catalog_fits(char **version);
+
 /*
  * OID of one of the extension's relations; cached, and looked up again after
- * an invalidation.  Raises ERRCODE_UNDEFINED_TABLE.
+ * an invalidation.  Raises ERRCODE_UNDEFINED_TABLE, and
+ * ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE where the extension's version is
+ * one that this library does not serve.
  */
 extern Oid	webhook_catalog_relation(WebhookRelation which);
 

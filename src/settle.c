@@ -15,6 +15,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "common/base64.h"
+#include "compat.h"
 #include "complaint.h"
 #include "mail.h"
 #include "mb/pg_wchar.h"
@@ -47,6 +49,27 @@ webhook_settle_add(WebhookFlight *flight)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * A receiver may say again what it was told; the log keeps no credentials.
+ * (Basic authentication: RFC 7617.)
+ */
+static void
+hide_credentials(WebhookSend *send)
+{
+	char	   *plain;
+	char	   *encoded;
+	int			len;
+
+	if (send->username == NULL)
+		return;
+	plain = psprintf("%s:%s", send->username, send->password);
+	len = pg_b64_enc_len(strlen(plain));
+	encoded = palloc(len + 1);
+	encoded[webhook_b64_encode(plain, strlen(plain), encoded, len)] = '\0';
+	webhook_text_hide(send->response, send->response_len, encoded);
+	webhook_text_hide(send->response, send->response_len, send->password);
+}
+
 /* What was sent and answered, as text of this database. */
 static void
 fill_bodies(WebhookFlight *flight)
@@ -59,9 +82,12 @@ fill_bodies(WebhookFlight *flight)
 			webhook_text_from_bytes(flight->request->body,
 									flight->request->body_len);
 	if (flight->send.response != NULL)
+	{
+		hide_credentials(&flight->send);
 		result->response_body =
 			webhook_text_from_bytes(flight->send.response,
 									flight->send.response_len);
+	}
 }
 
 /* What a settled result means for its lane. */

@@ -24,6 +24,7 @@
 #define COLUMNS 13
 
 PG_FUNCTION_INFO_V1(stat_worker);
+PG_FUNCTION_INFO_V1(fits);
 PG_FUNCTION_INFO_V1(is_loaded);
 PG_FUNCTION_INFO_V1(is_served);
 
@@ -99,6 +100,18 @@ stat_worker(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * webhook.fits() returns boolean
+ *		Does the library serve the extension's version?
+ */
+Datum
+fits(PG_FUNCTION_ARGS)
+{
+	char	   *version;
+
+	PG_RETURN_BOOL(webhook_catalog_fits(&version));
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "mb/pg_wchar.h"
 #include "text.h"
 
+#define MIN_SECRET 4			/* bytes */
 #define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
 
 /* Valid UTF-8 made of any bytes. */
@@ -94,4 +95,23 @@ webhook_text_from_bytes(const char *bytes, size_t len)
 	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
 		return utf8.data;
 	return convert_to_server(utf8.data, utf8.len);
+}
+
+void
+webhook_text_hide(char *bytes, size_t len, const char *secret)
+{
+	size_t		secret_len = strlen(secret);
+
+	if (secret_len < MIN_SECRET)
+		return;
+	for (size_t i = 0; i + MIN_SECRET <= len; i++)
+	{
+		size_t		n = Min(secret_len, len - i);
+
+		if (memcmp(bytes + i, secret, n) == 0)
+		{
+			memset(bytes + i, '*', n);
+			i += n - 1;
+		}
+	}
 }

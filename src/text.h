@@ -17,4 +17,11 @@
  */
 extern char *webhook_text_from_bytes(const char *bytes, size_t len);
 
+/*
+ * Overwrite a secret with asterisks wherever it is in the bytes, and what the
+ * end of the bytes has left of it.  One of less than four bytes is in much by
+ * chance, and is left.
+ */
+extern void webhook_text_hide(char *bytes, size_t len, const char *secret);
+
 #endif							/* WEBHOOK_TEXT_H */

@@ -99,6 +99,8 @@ CREATE TABLE webhook.action_secret (
 	previous_until timestamptz
 );
 COMMENT ON TABLE webhook.action_secret IS 'internal: passwords and signing secrets of actions; for superusers only';
+-- No policy: not even pg_read_all_data reads them.
+ALTER TABLE webhook.action_secret ENABLE ROW LEVEL SECURITY;
 
 CREATE TABLE webhook.admin (
 	email text PRIMARY KEY,
@@ -564,6 +566,10 @@ CREATE FUNCTION webhook.is_loaded() RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_loaded';
 COMMENT ON FUNCTION webhook.is_loaded IS 'internal: is the library preloaded';
 
+CREATE FUNCTION webhook.fits() RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fits';
+COMMENT ON FUNCTION webhook.fits IS 'internal: does the library serve the extension''s version';
+
 CREATE FUNCTION webhook.is_served() RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_served';
 COMMENT ON FUNCTION webhook.is_served IS 'internal: does webhook.databases name this database';
@@ -588,7 +594,12 @@ DECLARE
 	retention interval;
 BEGIN
 	"check" := 'loaded';
-	IF loaded THEN
+	IF NOT webhook.fits() THEN
+		status := 'critical'; detail := 'the library that is loaded is of another version than the extension: nothing is queued or sent';
+		hint := 'Run ALTER EXTENSION webhook UPDATE, or restart the server if its library is the older one.';
+		RETURN NEXT;
+		RETURN;
+	ELSIF loaded THEN
 		status := 'ok'; detail := 'the library is loaded'; hint := NULL;
 	ELSE
 		status := 'critical'; detail := 'the library is not loaded: deliveries are queued, but not sent';

@@ -95,6 +95,8 @@ sub wait_for_sql
 		sleep 0.05;
 	}
 	diag("waited in vain for \"$expected\", got \"$got\" from: $query");
+	diag(($node->psql($database || 'postgres',
+		'SELECT log_id, action_id, status, attempts, retry_at, http_status, error FROM webhook.webhook_log ORDER BY log_id DESC LIMIT 10'))[1]);
 	return 0;
 }
 

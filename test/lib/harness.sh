@@ -355,7 +355,7 @@ harness_valgrind()
 case " \$* " in
 	*" -V "*|*" --version "*|*" -C "*|*" --boot "*|*" --single "*|*" --check "*) exec $bindir/postgres.bin "\$@" ;;
 esac
-exec valgrind -q --leak-check=no --suppressions=$work/src/test/lib/valgrind.supp \\
+exec valgrind -q --leak-check=no --run-libc-freeres=no --suppressions=$work/src/test/lib/valgrind.supp \\
 	--fullpath-after=$top/ --log-file=$work/out/valgrind/%p.log $bindir/postgres.bin "\$@"
 END
 	chmod 755 "$bindir/postgres"

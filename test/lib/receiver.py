@@ -18,6 +18,7 @@ answers.  How it answers is chosen by the first step of the path:
     /drip?ms=100                             200, then a byte of the body at a time, for ever
     /endless-headers, /endless-body          for ever, as fast as is taken
     /big?bytes=N                             200, with a body of that size
+    /echo                                    500, with the request's own header and the credentials in the body
     /binary                                  200, with NUL and broken UTF-8 in the body
     /flaky?fail=N                            503 for the first N requests of each webhook-id, then 200
     /basic?user=user&password=secret         401 unless the credentials are right
@@ -369,6 +370,13 @@ class Connection(asyncio.Protocol):
             self.send(request, 200, b"ok")
             self.transport.close()
         return None
+
+    def answer_echo(self, request, steps, query):
+        lines = ["%s: %s" % header for header in request.headers]
+        for name, value in request.headers:
+            if name.lower() == "authorization":
+                lines.append("credentials: " + base64.b64decode(value.split()[-1]).decode())
+        self.send(request, 500, "\n".join(lines).encode())
 
     def answer_basic(self, request, steps, query):
         pair = "%s:%s" % (query.get("user", "user"), query.get("password", "secret"))

@@ -39,6 +39,28 @@ sub hang_in
 	return wait_for_sql($node, 'SELECT status FROM webhook.webhook_log', 'Dispatched', $database);
 }
 
+# N requests for each action of a database hang.
+sub hung_in
+{
+	my ($database, $n) = @_;
+
+	ok(wait_for_sql($node, "SELECT count(*) >= 4 * $n FROM webhook.webhook_log WHERE status = 'Dispatched'", 't', $database),
+		"$n requests an action hang in $database");
+}
+
+# The worker of a database is up to its neck in requests that hang.
+sub hang_200_in
+{
+	my ($database) = @_;
+
+	$node->safe_psql($database, qq{
+		SELECT webhook.create_workflow('more', 'event', 'create') WHERE NOT EXISTS (SELECT FROM webhook.workflow WHERE name = 'more');
+		SELECT webhook.create_action('more', 'send ' || i, '$hang') FROM generate_series(1, 3) i
+			WHERE (SELECT count(*) FROM webhook.action) = 1;
+		INSERT INTO event SELECT max(id) + i FROM event, generate_series(1, 50) i GROUP BY i});
+	hung_in($database, 50);
+}
+
 ok(wait_for_sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'webhook launcher'}, '1'), 'a launcher');
 is($node->safe_psql('postgres', $workers), '', 'no worker where there is no extension');
 
@@ -56,15 +78,29 @@ $node->restart;
 ok(wait_for_sql($node, $workers, 'one postgres two'), 'after a restart too');
 ok(wait_for_sql($node, 'SELECT status FROM webhook.webhook_log', 'Dispatched', 'one'), 'and what hung hangs again');
 
-# Nobody waits for a worker with a request that hangs
-cmp_ok(seconds('CREATE DATABASE copy TEMPLATE one'), '<', 3, 'CREATE DATABASE … TEMPLATE while a request hangs');
-cmp_ok(seconds('DROP DATABASE two'), '<', 2, 'DROP DATABASE while a request hangs');
+# Nobody waits for a worker with 200 requests that hang: what it would take
+# without them, and a second.
+$node->safe_psql('postgres', 'CREATE DATABASE idle_copy TEMPLATE template1');
+my $idle_create = seconds('CREATE DATABASE idle_copy_2 TEMPLATE idle_copy');
+my $idle_drop = seconds('DROP DATABASE idle_copy_2');
+hang_200_in($_) for qw(one two);
+cmp_ok(seconds('CREATE DATABASE copy TEMPLATE one'), '<', 1 + 2 * $idle_create, 'CREATE DATABASE … TEMPLATE while 200 requests hang');
+cmp_ok(seconds('DROP DATABASE two'), '<', 1 + $idle_drop, 'DROP DATABASE while 200 requests hang');
+$node->safe_psql('postgres', 'CREATE DATABASE two');
+ok(hang_in('two'), 'another one of that name');
+hang_200_in($_) for qw(one two);
+$node->safe_psql('postgres', 'CHECKPOINT');
 my $begun = time;
+$node->stop('fast');
+cmp_ok(time - $begun, '<', 1, 'shutdown while 400 requests hang');
+$node->start;
+hung_in('one', 50);
+$begun = time;
 $node->safe_psql('one', 'DROP EXTENSION webhook CASCADE');
-cmp_ok(time - $begun, '<', 2, 'DROP EXTENSION while a request hangs');
+cmp_ok(time - $begun, '<', 1, 'DROP EXTENSION while 200 requests hang');
 ok(wait_for_sql($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'one')"),
 	'the worker goes with the extension');
-is($node->safe_psql('one', 'INSERT INTO event VALUES (2) RETURNING id'), '2', 'the module is as it was before');
+is($node->safe_psql('one', 'INSERT INTO event VALUES (0) RETURNING id'), '0', 'the module is as it was before');
 is($node->safe_psql('one', q{SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal}), '0', 'without triggers');
 $node->safe_psql('one', 'DROP TABLE event');
 ok(hang_in('one'), 'and the extension can be created again');
@@ -77,10 +113,11 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE event (id int PRIMARY KEY);
 	SELECT webhook.create_workflow('events', 'event', 'create');
 	SELECT webhook.create_action('events', 'send', '$url')});
-wait_for_sql($node, 'SHOW webhook.enabled', 'off');
-sleep 1;
+ok(wait_for_sql($node, q{SELECT state FROM webhook.stat_worker WHERE database = 'postgres'}, 'disabled'), 'switched off');
 $node->safe_psql('postgres', 'INSERT INTO event VALUES (1)');
-sleep 1;
+my $inserted_at = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+$node->reload;
+ok(wait_for_sql($node, qq{SELECT last_turn_at > '$inserted_at' FROM webhook.stat_worker WHERE database = 'postgres'}), 'the worker looked');
 is(scalar(() = $receiver->requests('/event')), 0, 'webhook.enabled = off: queued, not sent');
 $node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = on');
 $node->reload;
@@ -124,6 +161,23 @@ is($bare->safe_psql('postgres', 'SELECT status FROM webhook.webhook_log'), 'Queu
 $bare->append_conf('postgresql.conf', "shared_preload_libraries = 'webhook'\nwebhook.allowed_networks = '127.0.0.0/8'");
 $bare->restart;
 ok(wait_for_sql($bare, 'SELECT status FROM webhook.webhook_log', 'Success'), 'sent once it is preloaded');
+
+# Objects that were made for another library: nobody crashes, all are told
+$bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '2.0' WHERE extname = 'webhook'});
+my $refusal = qr/extension "webhook" has version 2\.0 here, but the library that is loaded has version 1\.\d.*HINT:.*ALTER EXTENSION webhook UPDATE/s;
+for my $sql ('INSERT INTO event VALUES (2)', q{SELECT webhook.create_workflow('w', 'event')}, 'SELECT webhook.retry(1)')
+{
+	($code, $out, $err) = $bare->psql('postgres', $sql);
+	like($err, $refusal, "another version: $sql");
+}
+$bare->restart;
+ok(wait_for_sql($bare, q{SELECT state FROM webhook.stat_worker}, 'backoff'), 'the worker waits');
+like($bare->safe_psql('postgres', 'SELECT last_error FROM webhook.stat_worker'), qr/has version 2\.0 here/, 'and says why');
+like($bare->safe_psql('postgres', q{SELECT concat_ws(': ', status, detail, hint) FROM webhook.health()}),
+	qr/^critical: the library that is loaded is of another version .* ALTER EXTENSION webhook UPDATE/, 'so does webhook.health');
+$bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.7' WHERE extname = 'webhook'});
+$bare->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
+ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'another one of the same line is served');
 
 $receiver->stop;
 $bare->stop;
