@@ -103,6 +103,35 @@ is($few->safe_psql('postgres', q{SELECT DISTINCT attempts FROM webhook.webhook_l
 is($few->safe_psql('postgres', q{SELECT string_agg(DISTINCT error, '; ') FROM webhook.webhook_attempt WHERE error IS NOT NULL}), '', 'what failed for want of one cost no attempt');
 $few->stop;
 
+# No room on the disk, of which a limit of the size of files takes the place:
+# what was sent waits to be recorded, and is not sent again.
+{
+	my $full = start_cluster('full', conf => q{
+autovacuum = off
+log_min_messages = warning
+});
+	my $quick = start_receiver();
+
+	$full->safe_psql('postgres', q{CREATE TABLE event (id int PRIMARY KEY, filler text);
+		SELECT webhook.create_workflow('events', 'event');
+		SELECT webhook.create_action('events', 'send', '} . $quick->url('/ok') . q{');
+		INSERT INTO webhook.webhook_attempt SELECT -i, 1, now(), '1 s', 200, NULL, repeat('x', 1900) FROM generate_series(1, 10000) i});
+	my $worker = worker_pid($full);
+	cmp_ok($full->safe_psql('postgres', q{SELECT pg_relation_size('webhook.webhook_attempt')}), '>', 17 << 20, 'a table that is larger than a segment of WAL');
+	is(system('prlimit', "--pid=$worker", '--fsize=' . (17 << 20) . ':unlimited'), 0, 'no file may grow beyond 17 MB');
+	$full->safe_psql('postgres', q{INSERT INTO event SELECT i, repeat('x', 900) FROM generate_series(1, 100) i});
+	ok(wait_for_sql($full, q{SELECT state = 'backoff' AND last_error LIKE '%could not extend file%' FROM webhook.stat_worker}), 'no room: the worker waits, and says why');
+	$full->safe_psql('postgres', 'INSERT INTO event VALUES (101)');
+	is($full->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Success'}), 0, 'nothing is recorded');
+	system('prlimit', "--pid=$worker", '--fsize=unlimited:unlimited');
+	ok(wait_for_sql($full, q{SELECT count(*) = 101 FROM webhook.webhook_log WHERE status = 'Success'}), 'room again: everything is recorded');
+	is($quick->count, 101, 'and nothing was sent twice');
+	is(worker_pid($full), $worker, 'by the same worker');
+	is(scalar(() = PostgreSQL::Test::Utils::slurp_file($full->logfile) =~ /could not extend file/g), 1, 'the log has one line of it');
+	$full->stop;
+	$quick->stop;
+}
+
 # A name server that isn't there is no receiver's failure.  (RFC 6761: never resolves.)
 {
 	sql(q{SELECT webhook.alter_action(1, url => 'http://nowhere.invalid/')});
