@@ -24,6 +24,7 @@ OBJS = \
 	src/schedule.o \
 	src/run.o \
 	src/runner.o \
+	src/gate.o \
 	src/guard.o \
 	src/expression.o \
 	src/path.o \

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "answer.h"
+#include "gate.h"
 #include "portability/instr_time.h"
 #include "sender.h"
 #include "settings.h"
@@ -245,31 +246,73 @@ find_fault(WebhookSend *send)
 	return NULL;
 }
 
-/* Give the request to curl; false: no memory. */
-static bool
-start_transfer(WebhookSend *send)
+/* Give the request to curl. */
+static void
+start_transfer(WebhookSend *send, WebhookGate *gate)
 {
-	WebhookTransfer *t = webhook_transfer_take(send);
+	CurlScope	scope;
+	WebhookTransfer *t;
 
-	if (t == NULL)
-		return false;
-	if (curl_multi_add_handle(networks->multi, t->easy) != CURLM_OK)
+	send->started_at = GetCurrentTimestamp();
+	enter_curl(&scope);
+	t = webhook_transfer_take(send);
+	if (t != NULL)
 	{
-		webhook_transfer_release(t);
-		return false;
+		t->gate = gate;
+		if (curl_multi_add_handle(networks->multi, t->easy) == CURLM_OK)
+		{
+			t->network = networks;
+			t->started = get_clock();
+			networks->n_transfers++;
+			send->transfer = t;
+		}
+		else
+			webhook_transfer_release(t);
 	}
-	t->network = networks;
-	t->started = get_clock();
-	networks->n_transfers++;
-	send->transfer = t;
-	return true;
+	leave_curl(&scope);
+	if (send->transfer == NULL)
+	{
+		webhook_gate_leave(gate, false);
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->error = webhook_answer_format(send->context,
+											"could not send: out of memory");
+		push_done(send);
+	}
+}
+
+/* Those whose host is known by now, or whose turn it is to look it up. */
+static void
+start_waiting(void)
+{
+	WebhookGate *gate;
+	WebhookSend *send;
+
+	while ((send = webhook_gate_next(&gate)) != NULL)
+		start_transfer(send, gate);
+}
+
+/* A look-up that failed answers for all that waited for it. */
+static void
+fail_waiting(const WebhookSend *failed, WebhookGate *gate)
+{
+	WebhookSend *send;
+
+	while ((send = webhook_gate_take(gate)) != NULL)
+	{
+		send->outcome = failed->outcome;
+		send->error = webhook_answer_format(send->context, "%s", failed->error);
+		send->started_at = failed->started_at;
+		send->duration = failed->duration;
+		push_done(send);
+	}
 }
 
 void
 webhook_sender_send(WebhookSend *send)
 {
-	CurlScope	scope;
-	bool		is_started;
+	WebhookGate *gate;
+	const char *proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0' ?
+	webhook_proxy : NULL;
 
 	send->outcome = WEBHOOK_UNANSWERED;
 	send->http_status = 0;
@@ -279,6 +322,7 @@ webhook_sender_send(WebhookSend *send)
 	send->started_at = GetCurrentTimestamp();
 	send->duration = 0;
 	send->resent = 0;
+	send->transfer = NULL;
 	n_in_flight++;
 
 	send->error = find_fault(send);
@@ -295,17 +339,8 @@ webhook_sender_send(WebhookSend *send)
 		push_done(send);
 		return;
 	}
-
-	enter_curl(&scope);
-	is_started = start_transfer(send);
-	leave_curl(&scope);
-	if (!is_started)
-	{
-		send->outcome = WEBHOOK_LOCAL_FAILURE;
-		send->error = webhook_answer_format(send->context,
-											 "could not send: out of memory");
-		push_done(send);
-	}
+	if (webhook_gate_enter(send, proxy, networks->number, &gate))
+		start_transfer(send, gate);
 }
 
 void
@@ -365,6 +400,7 @@ collect(Network *network)
 		CURLcode	result = message->data.result;
 		WebhookTransfer *t = NULL;
 		WebhookSend *send;
+		WebhookGate *gate;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
@@ -385,8 +421,14 @@ collect(Network *network)
 		network->n_transfers--;
 		send->resent = Max(t->n_sent - 1, 0);
 		webhook_answer_judge(t, result);
+		gate = t->gate;
+		webhook_gate_leave(gate, false);
 		webhook_transfer_release(t);
 		push_done(send);
+		if (gate != NULL && (result == CURLE_COULDNT_RESOLVE_HOST ||
+							 result == CURLE_COULDNT_RESOLVE_PROXY ||
+							 result == CURLE_OPERATION_TIMEDOUT))
+			fail_waiting(send, gate);
 	}
 }
 
@@ -445,6 +487,7 @@ webhook_sender_progress(void)
 		collect(network);
 	drop_drained_networks();
 	leave_curl(&scope);
+	start_waiting();
 	return n_seen;
 }
 
@@ -570,6 +613,7 @@ webhook_sender_start(void)
 	sigdelset(&blocked_signals, SIGTRAP);
 	utf8_locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
 
+	webhook_gate_init();
 	count_descriptors();
 	allowed = capacity;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);

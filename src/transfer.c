@@ -37,12 +37,20 @@ static uint32 generation = 0;	/* of the settings */
  * ---------------------------------------------------------------------
  */
 
+static void
+note_lookup(WebhookTransfer *t, bool is_found)
+{
+	webhook_gate_leave(t->gate, is_found);
+	t->gate = NULL;
+}
+
 static curl_socket_t
 on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	WebhookTransfer *t = arg;
 	int			fd;
 
+	note_lookup(t, true);
 	t->family = address->family;
 	if (address->family == AF_INET)
 		inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
@@ -79,6 +87,7 @@ on_request(void *arg, char *remote_ip, char *local_ip, int remote_port,
 {
 	WebhookTransfer *t = arg;
 
+	note_lookup(t, false);		/* on a connection that was kept */
 	t->n_sent++;
 	return CURL_PREREQFUNC_OK;
 }

@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 #include <arpa/inet.h>
 
+#include "gate.h"
 #include "sender.h"
 
 /* What differs between the versions of libcurl. */
@@ -64,6 +65,7 @@ typedef struct WebhookTransfer
 	WebhookSend *send;
 	WebhookMail *mail;			/* smtp.c: instead of send */
 	void	   *network;		/* sender.c's own */
+	WebhookGate *gate;			/* where the host is being looked up, if so */
 	int64		started;		/* sender.c's own */
 	struct curl_slist *headers;
 	uint32		generation;		/* of the settings it was made under */

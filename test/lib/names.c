@@ -5,7 +5,10 @@
  * WEBHOOK_TEST_NAMES names a file of lines "name answer answer ...".  The first
  * look-up of a name in a process gets the first answer, the next one the next,
  * and the last one stays.  An answer is addresses joined by "+", or "again" (no
- * name server) or "none" (no such name).  Other names go to the real resolver.
+ * name server) or "none" (no such name); "@300" behind it makes it take 300 ms.
+ * Other names go to the real resolver.  WEBHOOK_TEST_LOOKUPS names a file that
+ * gets a line for each look-up of libcurl's: the name, and how many of it were
+ * under way.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -15,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_NAMES 32
 
@@ -22,6 +26,7 @@ static struct
 {
 	char		name[64];
 	int			n;
+	int			running;
 }			asked[MAX_NAMES];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -44,6 +49,34 @@ count(const char *name)
 	}
 	pthread_mutex_unlock(&mutex);
 	return n;
+}
+
+/* How many look-ups of the name are running, once there is one more or less? */
+static int
+note_running(const char *name, int change)
+{
+	int			n = 0;
+
+	pthread_mutex_lock(&mutex);
+	for (int i = 0; i < MAX_NAMES; i++)
+	{
+		if (strcmp(asked[i].name, name) == 0)
+			n = asked[i].running += change;
+	}
+	pthread_mutex_unlock(&mutex);
+	return n;
+}
+
+static void
+write_down(const char *name, int n)
+{
+	const char *path = getenv("WEBHOOK_TEST_LOOKUPS");
+	FILE	   *file = path != NULL ? fopen(path, "a") : NULL;
+
+	if (file == NULL)
+		return;
+	fprintf(file, "%s %d\n", name, n);
+	fclose(file);
 }
 
 /* The answer for a name into buffer; 0: not one of ours. */
@@ -88,6 +121,13 @@ getaddrinfo(const char *name, const char *service,
 
 	if (!find_answer(name, answer, sizeof(answer)))
 		return real(name, service, hints, result);
+	write_down(name, note_running(name, 1));
+	if (strchr(answer, '@') != NULL)
+	{
+		usleep(atoi(strchr(answer, '@') + 1) * 1000);
+		*strchr(answer, '@') = '\0';
+	}
+	(void) note_running(name, -1);
 	if (strcmp(answer, "again") == 0)
 		return EAI_AGAIN;
 	if (strcmp(answer, "none") == 0)

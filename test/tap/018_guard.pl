@@ -28,6 +28,8 @@ flip.test 127.0.0.1 169.254.169.254
 later.test again again 127.0.0.1
 never.test again
 gone.test none
+crowd.test 127.0.0.1@300
+dead.test none@300
 END
 my $preload = "$dir/names.so";
 PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/names.c", '-ldl' ])
@@ -41,7 +43,7 @@ my $proxy_url = 'http://127.0.0.1:' . $spy->{port};
 my %environment = (
 	HOME => "$dir/home", NETRC => "$dir/home/.netrc",
 	http_proxy => $proxy_url, https_proxy => $proxy_url, HTTPS_PROXY => $proxy_url, all_proxy => $proxy_url, ALL_PROXY => $proxy_url,
-	WEBHOOK_TEST_NAMES => $names, LD_PRELOAD => $preload);
+	WEBHOOK_TEST_NAMES => $names, WEBHOOK_TEST_LOOKUPS => "$dir/lookups", LD_PRELOAD => $preload);
 
 my $node = PostgreSQL::Test::Cluster->new('guard');
 $node->init(extra => [ "-E", "UTF8", "--no-locale" ]);
@@ -142,6 +144,20 @@ ok(wait_for_sql($node, sprintf($of->('later'), "attempts || ' ' || status"), '1 
 ok(wait_for_sql($node, sprintf($of->('never'), "attempts || ' ' || status || ' ' || error"), '0 Queued could not resolve host name "never.test": no name server answers'), 'one that does not costs none, either');
 ok(wait_for_sql($node, sprintf($of->('never'), "retry_at < now() + interval '61 s'")), 'and is asked again soon');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_attempt a JOIN webhook.webhook_log l USING (log_id) WHERE l.record_id = '1000'}), 2, 'what was not sent is no attempt');
+
+# A burst to one name asks for it a few times, not as often as it is long.
+sub lookups { return grep { /^$_[0] / } split /\n/, PostgreSQL::Test::Utils::slurp_file("$dir/lookups") }
+$node->safe_psql('postgres', qq{
+	SELECT webhook.drop_action(action_id) FROM webhook.action;
+	SELECT webhook.create_action('events', 'crowd', 'http://crowd.test:$port/crowd');
+	SELECT webhook.create_action('events', 'dead', 'http://dead.test:$port/dead', retry_schedule => '{}');
+	INSERT INTO event SELECT generate_series(2001, 2200)});
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id::int > 2000 AND status = 'Success'}, '200'), 'a burst to a name that takes 300 ms');
+is(scalar $receiver->requests('/crowd'), 200, 'arrives');
+cmp_ok(scalar lookups('crowd.test'), '<=', 3, 'it was looked up three times at most');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id::int > 2000 AND status = 'Failed' AND attempts = 1 AND error = 'could not resolve host name "dead.test"'}, '200'), 'a burst to a name that is not there fails');
+cmp_ok(scalar lookups('dead.test'), '<', 40, 'after ' . lookups('dead.test') . ' look-ups');
+is(scalar(grep { / ([4-9]|\d\d)$/ && !/^dead.test 4$/ } lookups('(?:crowd|dead).test')), 0, 'three at a time, and one that asks why');
 
 # The environment's proxies and .netrc
 is(scalar $spy->requests, 0, 'no proxy of the environment is used');

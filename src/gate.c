@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * gate.c
+ *	  A few look-ups of a host name at a time.
+ *
+ * libcurl looks a name up in a thread for each request that needs a new
+ * connection.  A burst to one receiver would be a thread and a query each:
+ * name servers drop what comes like that, and each loss costs five seconds.
+ * So only a few requests go ahead as long as a name is not known; the others
+ * wait for what those find out.  Once it is known, it is in libcurl's cache
+ * for a minute.
+ *
+ * Runs in workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "gate.h"
+#include "lib/ilist.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define MAX_LOOKUPS 3			/* of a name at a time; one may be lost */
+#define KNOWN_US (60 * USECS_PER_SEC)	/* libcurl's cache by default */
+#define MAX_IDLE 1000			/* names remembered that nobody waits for */
+#define KEY_SIZE 300
+
+struct WebhookGate
+{
+	char		key[KEY_SIZE];	/* host and port, or proxy */
+	int			n_looking;
+	TimestampTz known_until;
+	uint32		network;		/* whose cache knows it */
+	WebhookSend *first;			/* waiting */
+	WebhookSend *last;
+	bool		is_waited_for;	/* in the list */
+	dlist_node	node;
+};
+
+static HTAB *gates = NULL;
+static dlist_head waited_for = DLIST_STATIC_INIT(waited_for);
+
+/* Forget the names that nobody asks for. */
+static void
+forget_idle(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS scan;
+	WebhookGate *gate;
+
+	hash_seq_init(&scan, gates);
+	while ((gate = hash_seq_search(&scan)) != NULL)
+	{
+		if (gate->n_looking == 0 && gate->first == NULL && gate->known_until < now)
+			(void) hash_search(gates, gate->key, HASH_REMOVE, NULL);
+	}
+}
+
+void
+webhook_gate_init(void)
+{
+	HASHCTL		info = {
+		.keysize = KEY_SIZE,
+		.entrysize = sizeof(WebhookGate),
+		.hcxt = TopMemoryContext
+	};
+
+	gates = hash_create("webhook gates", 64, &info,
+						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+/* NULL: no memory. */
+static WebhookGate *
+find_gate(const char *key)
+{
+	WebhookGate *gate;
+	bool		found;
+
+	if (hash_get_num_entries(gates) >= MAX_IDLE)
+		forget_idle();
+	gate = hash_search(gates, key, HASH_ENTER_NULL, &found);
+	if (gate != NULL && !found)
+		memset((char *) gate + KEY_SIZE, 0, sizeof(WebhookGate) - KEY_SIZE);
+	return gate;
+}
+
+static bool
+is_open(const WebhookGate *gate)
+{
+	return gate->n_looking < MAX_LOOKUPS ||
+		gate->known_until > GetCurrentTimestamp();
+}
+
+bool
+webhook_gate_enter(WebhookSend *send, const char *proxy, uint32 network,
+				   WebhookGate **gate)
+{
+	char		key[KEY_SIZE];
+	const char *host = strstr(send->url, "://");
+	size_t		len;
+
+	*gate = NULL;
+	if (proxy != NULL)
+		strlcpy(key, proxy, KEY_SIZE);
+	else
+	{
+		host = host != NULL ? host + 3 : send->url;
+		len = strcspn(host, "/?#");
+		/* An address is not looked up; nor is what can't be a name. */
+		if (host[0] == '[' || strspn(host, "0123456789.:") >= len || len >= KEY_SIZE)
+			return true;
+		memcpy(key, host, len);
+		key[len] = '\0';
+	}
+
+	*gate = find_gate(key);
+	if (*gate == NULL)
+		return true;
+	if ((*gate)->network != network)
+	{
+		(*gate)->network = network;
+		(*gate)->known_until = 0;
+	}
+	if (is_open(*gate))
+	{
+		(*gate)->n_looking++;
+		return true;
+	}
+	send->next = NULL;
+	if ((*gate)->first == NULL)
+		(*gate)->first = send;
+	else
+		(*gate)->last->next = send;
+	(*gate)->last = send;
+	if (!(*gate)->is_waited_for)
+	{
+		(*gate)->is_waited_for = true;
+		dlist_push_tail(&waited_for, &(*gate)->node);
+	}
+	return false;
+}
+
+void
+webhook_gate_leave(WebhookGate *gate, bool is_found)
+{
+	TimestampTz now;
+
+	if (gate == NULL)
+		return;
+	gate->n_looking--;
+	now = GetCurrentTimestamp();
+
+	/* libcurl's cache counts from the look-up, not from the last use. */
+	if (is_found && gate->known_until <= now)
+		gate->known_until = now + KNOWN_US;
+}
+
+WebhookSend *
+webhook_gate_take(WebhookGate *gate)
+{
+	WebhookSend *send = gate != NULL ? gate->first : NULL;
+
+	if (send == NULL)
+		return NULL;
+	gate->first = send->next;
+	send->next = NULL;
+	if (gate->first == NULL)
+	{
+		gate->is_waited_for = false;
+		dlist_delete(&gate->node);
+	}
+	return send;
+}
+
+WebhookSend *
+webhook_gate_next(WebhookGate **gate)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &waited_for)
+	{
+		*gate = dlist_container(WebhookGate, node, iter.cur);
+		if (is_open(*gate))
+		{
+			(*gate)->n_looking++;
+			return webhook_gate_take(*gate);
+		}
+	}
+	return NULL;
+}
