@@ -34,6 +34,7 @@ OBJS = \
 	src/document.o \
 	src/delivery.o \
 	src/recompute.o \
+	src/log_table.o \
 	src/lookup.o \
 	src/template.o \
 	src/payload.o \

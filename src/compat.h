@@ -9,6 +9,8 @@
 #ifndef WEBHOOK_COMPAT_H
 #define WEBHOOK_COMPAT_H
 
+#include "access/tableam.h"
+
 #if PG_VERSION_NUM < 150000
 #error "webhook needs PostgreSQL 15 or later"
 #endif
@@ -20,6 +22,20 @@
 #else
 #define webhook_insert_index_tuples(rri, slot, estate) \
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
+#endif
+
+/* So did it tell the callers of table_tuple_update. */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes WebhookUpdateIndexes;
+#define webhook_has_to_index(indexes) ((indexes) != TU_None)
+#define webhook_update_index_tuples(rri, slot, estate, indexes) \
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, \
+						  (indexes) == TU_Summarizing)
+#else
+typedef bool WebhookUpdateIndexes;
+#define webhook_has_to_index(indexes) (indexes)
+#define webhook_update_index_tuples(rri, slot, estate, indexes) \
+	webhook_insert_index_tuples(rri, slot, estate)
 #endif
 
 /* PostgreSQL 17 let the caller of makeJsonLexContext supply the struct. */

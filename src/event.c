@@ -22,6 +22,7 @@
 #include "event.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "log_table.h"
 #include "mail.h"
 #include "miscadmin.h"
 #include "record.h"
@@ -37,35 +38,6 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
-/* Columns of webhook.webhook_log, as the install script creates them. */
-enum
-{
-	LOG_LOG_ID,
-	LOG_WEBHOOK_ID,
-	LOG_WORKFLOW_ID,
-	LOG_ACTION_ID,
-	LOG_MODULE,
-	LOG_OPERATION,
-	LOG_RECORD_ID,
-	LOG_RECORD,
-	LOG_OLD_RECORD,
-	LOG_COMPUTED,
-	LOG_STATUS,
-	LOG_ATTEMPTS,
-	LOG_RETRY_AT,
-	LOG_QUEUED_AT,
-	LOG_DISPATCHED_AT,
-	LOG_COMPLETED_AT,
-	LOG_HTTP_STATUS,
-	LOG_ERROR,
-	LOG_OWNER,
-	LOG_ORDERED,
-	LOG_RETRIES,
-	LOG_INTERRUPTED,
-	LOG_WORKER,
-	LOG_NATTS
-};
-
 /* Which of an action's computed values. */
 enum
 {
@@ -75,8 +47,7 @@ enum
 
 static HTAB *workflow_cache = NULL;
 static uint64 cached_generation = 0;
-static Oid	status_type = InvalidOid;
-static Oid	status_queued;
+static Oid	status_queued = InvalidOid;
 static Oid	status_failed;
 
 /* ---------------------------------------------------------------------
@@ -117,23 +88,14 @@ reset_workflows(void)
 	hash_seq_init(&scan, workflow_cache);
 	while ((workflow = hash_seq_search(&scan)) != NULL)
 		forget_workflow(workflow);
-	status_type = InvalidOid;
+	status_queued = InvalidOid;
 }
 
 static void
-load_status_type(void)
+load_statuses(void)
 {
-	Oid			type;
-
-	type = get_atttype(webhook_catalog_relation(WEBHOOK_REL_LOG),
-					   LOG_STATUS + 1);
-	status_queued = DatumGetObjectId(DirectFunctionCall2(enum_in,
-														 CStringGetDatum("Queued"),
-														 ObjectIdGetDatum(type)));
-	status_failed = DatumGetObjectId(DirectFunctionCall2(enum_in,
-														 CStringGetDatum("Failed"),
-														 ObjectIdGetDatum(type)));
-	status_type = type;
+	status_queued = webhook_log_status("Queued");
+	status_failed = webhook_log_status("Failed");
 }
 
 static void
@@ -254,8 +216,8 @@ webhook_event_workflow(int32 workflow_id)
 	}
 	if (!workflow->is_valid)
 		load_workflow(workflow);
-	if (!OidIsValid(status_type))
-		load_status_type();
+	if (!OidIsValid(status_queued))
+		load_statuses();
 
 	/* A copy: what code of users' does later may reset the cache. */
 	copy = palloc(sizeof(WebhookEventWorkflow));

@@ -277,6 +277,7 @@ fill_result(WebhookFlight *flight, WebhookVerdict verdict, char *error)
 
 	result->verdict = verdict;
 	result->log_id = flight->log_id;
+	result->tid = flight->tid;
 	result->action_id = flight->lane->action_id;
 	result->ordered = flight->ordered;
 	result->record_id = flight->record_id;
@@ -302,6 +303,7 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	flight->context = context;
 	flight->lane = lane;
 	flight->log_id = delivery->log_id;
+	flight->tid = delivery->tid;
 	flight->ordered = delivery->ordered;
 	flight->webhook_id = pstrdup(delivery->webhook_id);
 	flight->record_id = delivery->record_id ? pstrdup(delivery->record_id) : NULL;

@@ -50,6 +50,7 @@ typedef struct WebhookFlight
 	MemoryContext context;		/* of all below */
 	WebhookLane *lane;
 	int64		log_id;
+	ItemPointerData tid;		/* of its row since it was claimed */
 	bool		ordered;
 	char	   *webhook_id;
 	char	   *record_id;

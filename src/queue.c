@@ -19,6 +19,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "log_table.h"
 #include "queue.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -31,7 +32,7 @@
 #define DELIVERY_COLUMNS \
 	" l.log_id, l.action_id, l.ordered, l.webhook_id, l.operation," \
 	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
-	" l.retries, l.queued_at, l.retry_at, due.writer"
+	" l.retries, l.queued_at, l.retry_at, due.writer, l.ctid"
 
 /* No unfinished delivery of the same record comes before this one. */
 #define IS_FIRST_OF_RECORD \
@@ -216,8 +217,8 @@ static WebhookDelivery *
 read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
 {
 	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
-	Datum		values[14];
-	bool		nulls[14];
+	Datum		values[15];
+	bool		nulls[15];
 
 	heap_deform_tuple(tuple, desc, values, nulls);
 	delivery->log_id = DatumGetInt64(values[0]);
@@ -234,6 +235,7 @@ read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
 	delivery->queued_at = DatumGetTimestampTz(values[11]);
 	*retry_at = DatumGetTimestampTz(values[12]);
 	delivery->writer = DatumGetTransactionId(values[13]);
+	delivery->tid = *(ItemPointer) DatumGetPointer(values[14]);
 	return delivery;
 }
 
@@ -277,6 +279,11 @@ webhook_queue_claim(int32 action_id, bool ordered, int worker,
 	Datum		values[6];
 	List	   *result;
 
+	if (!ordered && webhook_log_claim(action_id, worker, cursor, now, limit, &result))
+	{
+		*exhausted = list_length(result) < limit;
+		return result;
+	}
 	SPI_connect();
 	values[0] = Int32GetDatum(action_id);
 	values[1] = TimestampTzGetDatum(now);
@@ -400,22 +407,7 @@ settle_log(List *results)
 }
 
 static void
-add_attempt(ArrayColumn *columns, const WebhookResult *r, int attempt,
-			int64 duration, int http_status, const char *error,
-			const char *response_body)
-{
-	add_value(&columns[0], Int64GetDatum(r->log_id), false);
-	add_value(&columns[1], Int16GetDatum(Min(attempt, PG_INT16_MAX)), false);
-	add_value(&columns[2], TimestampTzGetDatum(r->started_at), false);
-	add_value(&columns[3], Int64GetDatum(duration), false);
-	add_value(&columns[4], Int16GetDatum(http_status), http_status == 0);
-	add_text(&columns[5], error);
-	add_text(&columns[6], r->request_body);
-	add_text(&columns[7], response_body);
-}
-
-static void
-settle_attempts(List *results)
+insert_attempts(const WebhookAttempt *attempts, int n)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[8] = {INT8ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID,
@@ -424,31 +416,67 @@ settle_attempts(List *results)
 	INT2OID, TEXTOID, TEXTOID, TEXTOID};
 	ArrayColumn columns[8];
 	Datum		values[8];
+
+	for (int i = 0; i < 8; i++)
+		start_column(&columns[i], n);
+	for (int i = 0; i < n; i++)
+	{
+		const WebhookAttempt *a = &attempts[i];
+
+		add_value(&columns[0], Int64GetDatum(a->log_id), false);
+		add_value(&columns[1], Int16GetDatum(Min(a->attempt, PG_INT16_MAX)), false);
+		add_value(&columns[2], TimestampTzGetDatum(a->started_at), false);
+		add_value(&columns[3], Int64GetDatum(a->duration), false);
+		add_value(&columns[4], Int16GetDatum(a->http_status), a->http_status == 0);
+		add_text(&columns[5], a->error);
+		add_text(&columns[6], a->request_body);
+		add_text(&columns[7], a->response_body);
+	}
+	for (int i = 0; i < 8; i++)
+		values[i] = finish_column(&columns[i], elements[i]);
+	execute(get_plan(&plan, attempt_sql, 8, types), values, NULL);
+}
+
+static WebhookAttempt *
+start_attempt(WebhookAttempt *attempt, const WebhookResult *result, int number)
+{
+	attempt->log_id = result->log_id;
+	attempt->attempt = number;
+	attempt->started_at = result->started_at;
+	attempt->request_body = result->request_body;
+	return attempt;
+}
+
+/* The attempts that results are the last of; returns how many. */
+static int
+make_attempts(List *results, WebhookAttempt **attempts)
+{
 	ListCell   *lc;
 	int			n = 0;
 
 	foreach(lc, results)
 		n += 1 + ((WebhookResult *) lfirst(lc))->resent;
-	for (int i = 0; i < 8; i++)
-		start_column(&columns[i], n);
+	*attempts = palloc0(n * sizeof(WebhookAttempt));
+	n = 0;
 	foreach(lc, results)
 	{
 		WebhookResult *r = lfirst(lc);
+		WebhookAttempt *a;
 
 		if (r->verdict != WEBHOOK_SUCCEEDED && r->verdict != WEBHOOK_FAILED)
 			continue;			/* there was no request */
 		for (int i = r->resent; i > 0; i--)
-			add_attempt(columns, r, r->attempts - i, 0, 0,
-						"receiver closed a kept connection without an answer; sent again at once",
-						NULL);
-		add_attempt(columns, r, r->attempts, r->duration, r->http_status,
-					r->error, r->response_body);
+		{
+			a = start_attempt(&(*attempts)[n++], r, r->attempts - i);
+			a->error = "receiver closed a kept connection without an answer; sent again at once";
+		}
+		a = start_attempt(&(*attempts)[n++], r, r->attempts);
+		a->duration = r->duration;
+		a->http_status = r->http_status;
+		a->error = r->error;
+		a->response_body = r->response_body;
 	}
-	if (columns[0].n == 0)
-		return;
-	for (int i = 0; i < 8; i++)
-		values[i] = finish_column(&columns[i], elements[i]);
-	execute(get_plan(&plan, attempt_sql, 8, types), values, NULL);
+	return n;
 }
 
 /* The deliveries that the ended ones of ordered actions held up. */
@@ -495,14 +523,21 @@ find_successors(List *results, MemoryContext context)
 }
 
 List *
-webhook_queue_settle(List *results)
+webhook_queue_settle(List *results, bool by_statement)
 {
 	MemoryContext context = CurrentMemoryContext;
+	List	   *rest = by_statement ? results : webhook_log_settle(results);
+	WebhookAttempt *attempts;
+	int			n = make_attempts(results, &attempts);
+	bool		is_stored = n == 0 ||
+		(!by_statement && webhook_log_add_attempts(attempts, n));
 	List	   *successors;
 
 	SPI_connect();
-	settle_log(results);
-	settle_attempts(results);
+	if (rest != NIL)
+		settle_log(rest);
+	if (!is_stored)
+		insert_attempts(attempts, n);
 	successors = find_successors(results, context);
 	SPI_finish();
 	return successors;

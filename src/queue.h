@@ -13,6 +13,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "utils/jsonb.h"
 
 /* Where the last claim of an action ended. */
@@ -38,6 +39,7 @@ typedef struct WebhookDelivery
 	int			retries;		/* steps of the retry schedule used */
 	TimestampTz queued_at;
 	TransactionId writer;		/* of the row as it was claimed */
+	ItemPointerData tid;		/* of the row since */
 } WebhookDelivery;
 
 /* What became of a delivery. */
@@ -53,6 +55,7 @@ typedef struct WebhookResult
 {
 	WebhookVerdict verdict;
 	int64		log_id;
+	ItemPointerData tid;		/* where its row was when it was claimed */
 	int32		action_id;
 	bool		ordered;
 	char	   *record_id;
@@ -69,6 +72,19 @@ typedef struct WebhookResult
 	char	   *response_body;
 } WebhookResult;
 
+/* A row of webhook_attempt. */
+typedef struct WebhookAttempt
+{
+	int64		log_id;
+	int			attempt;
+	TimestampTz started_at;
+	int64		duration;		/* microseconds */
+	int			http_status;	/* 0: none */
+	const char *error;
+	const char *request_body;
+	const char *response_body;
+} WebhookAttempt;
+
 /*
  * Claim up to limit due deliveries of an action, in order, from behind the
  * cursor, which moves on.  They are Dispatched once the transaction commits.
@@ -84,11 +100,12 @@ extern List *webhook_queue_claim_successors(List *log_ids, int worker,
 											TimestampTz now);
 
 /*
- * Record results (WebhookResult *), many rows a statement, with their attempt
- * rows.  Returns the log_ids (int64 *) of what may follow in ordered
+ * Record results (WebhookResult *) with their attempt rows.  "by_statement" is
+ * the slower way, which takes rows as they come: an attempt that is there
+ * already stays.  Returns the log_ids (int64 *) of what may follow in ordered
  * actions.
  */
-extern List *webhook_queue_settle(List *results);
+extern List *webhook_queue_settle(List *results, bool by_statement);
 
 /*
  * Record a single result without waiting for a lock on its row; false: the

@@ -160,7 +160,7 @@ settle_group(List *flights)
 		fill_bodies(flight);
 		results = lappend(results, &flight->result);
 	}
-	successors = webhook_queue_settle(results);
+	successors = webhook_queue_settle(results, is_careful);
 	webhook_mail_note(results);
 	foreach(lc, flights)
 		note_settled(lfirst(lc));

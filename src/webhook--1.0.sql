@@ -153,7 +153,9 @@ CREATE TABLE webhook.webhook_log (
 	retries smallint NOT NULL DEFAULT 0,
 	interrupted smallint NOT NULL DEFAULT 0,
 	worker smallint
-);
+-- A delivery is written three times.  Its page has room for that, so that the
+-- claim needs no index entries, and what is dead is pruned when it is settled.
+) WITH (fillfactor = 50);
 COMMENT ON TABLE webhook.webhook_log IS 'one row a delivery: one action to be carried out for one event';
 COMMENT ON COLUMN webhook.webhook_log.log_id IS 'identifies the delivery';
 COMMENT ON COLUMN webhook.webhook_log.webhook_id IS 'the header webhook-id, the same for every attempt: the receiver''s idempotency key';

@@ -378,9 +378,16 @@ class Torture:
         expect("deliveries of a steady action that are not Success", (i for i, row in steady.items() if row[2] != "Success"))
         expect("deliveries that the log calls Success and the receiver did not answer",
                (i for i, row in log.items() if row[2] == "Success" and not good.get(i)))
+        # An answer may come too late on a busy machine: then it is no answer, and is logged so.
+        late = collections.Counter(self.cluster.sql(
+            "SELECT l.webhook_id FROM webhook.webhook_attempt a JOIN webhook.webhook_log l USING (log_id)"
+            " WHERE a.error LIKE '%within 2 s%'").split())
         expect("deliveries that arrived twice without a kill near",
-               (i for i, seen in good.items() if len(seen) > 1 and
-                sum(not self.is_near_kill(r["time"]) for r in seen) > 1))
+               ((i, self.cluster.sql("SELECT string_agg(concat_ws(' ', a.attempt, a.started_at, a.http_status, a.error), '; ')"
+                                     " FROM webhook.webhook_attempt a JOIN webhook.webhook_log l USING (log_id) WHERE l.webhook_id = '%s'" % i),
+                 [r["time"] for r in seen])
+                for i, seen in good.items() if len(seen) > 1 and
+                sum(not self.is_near_kill(r["time"]) for r in seen) > 1 + late[i]))
         expect("requests that are no attempt, without a kill near",
                (i for i, seen in requests.items() if i in log and
                 sum(not self.is_near_kill(r["time"]) for r in seen) > noted[i]))
