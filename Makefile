@@ -46,6 +46,7 @@ OBJS = \
 	src/address.o \
 	src/sender.o \
 	src/transfer.o \
+	src/watch.o \
 	src/smtp.o \
 	src/mail.o \
 	src/mail_digest.o \

@@ -429,16 +429,12 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	return true;
 }
 
-TimestampTz
-webhook_lane_dispatch(int max_in_flight)
+static TimestampTz
+dispatch(int max_in_flight)
 {
 	TimestampTz next = 0;
-	TimestampTz now;
-	bool		is_moving = total_ready > 0;
-
-	if (!is_moving || !webhook_durable_is_reached())
-		return 0;
-	now = GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_moving = true;
 
 	/* One of each lane in turn, so that none waits for another. */
 	while (is_moving && total_ready > 0)
@@ -455,6 +451,18 @@ webhook_lane_dispatch(int max_in_flight)
 				is_moving = true;
 		}
 	}
+	return next;
+}
+
+TimestampTz
+webhook_lane_dispatch(int max_in_flight)
+{
+	TimestampTz next;
+
+	if (total_ready == 0 || !webhook_durable_is_reached())
+		return 0;
+	next = dispatch(max_in_flight);
+	webhook_sender_start_all();
 	return next;
 }
 

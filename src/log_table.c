@@ -27,6 +27,7 @@
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -67,6 +68,23 @@ typedef struct Target
 	TupleTableSlot *new_slot;	/* what is to be there */
 } Target;
 
+/* No trigger but our own, which tells the worker of others' changes only. */
+static bool
+has_foreign_triggers(const TriggerDesc *triggers)
+{
+	if (triggers == NULL)
+		return false;
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_ROW(trigger->tgtype) ||
+			strcmp(trigger->tgname, "log_changed") != 0)
+			return true;
+	}
+	return false;
+}
+
 /* Is there nothing that only the executor would heed? */
 static bool
 is_plain(Relation rel, int natts)
@@ -76,7 +94,7 @@ is_plain(Relation rel, int natts)
 	return rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
 		RelationGetNumberOfAttributes(rel) == natts &&
-		rel->trigdesc == NULL && rel->rd_rules == NULL &&
+		!has_foreign_triggers(rel->trigdesc) && rel->rd_rules == NULL &&
 		(constr == NULL ||
 		 (constr->num_check == 0 && !constr->has_generated_stored));
 }

@@ -66,31 +66,23 @@ static const char *const claim_successors_sql =
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $3"
 	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS;
 
+/* One row a statement: whatever the table is like, the plan can't be wrong. */
 static const char *const settle_sql =
-	"UPDATE webhook.webhook_log l SET status = CASE r.verdict"
+	"UPDATE webhook.webhook_log l SET status = CASE $2"
 	" WHEN 0 THEN 'Success'::webhook.status"
 	" WHEN 3 THEN 'Queued'::webhook.status"
 	" ELSE 'Failed'::webhook.status END,"
-	" attempts = r.attempts, retries = r.retries, retry_at = r.retry_at,"
-	" completed_at = CASE WHEN r.retry_at IS NULL THEN pg_catalog.clock_timestamp() END,"
-	" http_status = CASE WHEN r.verdict = 3 THEN l.http_status ELSE r.http_status END,"
-	" error = r.error,"
-	" interrupted = 0, worker = NULL"
-	" FROM unnest($1::bigint[], $2::smallint[], $3::smallint[],"
-	" $4::smallint[], $5::timestamptz[], $6::smallint[], $7::text[])"
-	" AS r (log_id, verdict, attempts, retries, retry_at, http_status, error)"
-	" WHERE l.log_id = r.log_id AND l.status = 'Dispatched'";
+	" attempts = $3, retries = $4, retry_at = $5,"
+	" completed_at = CASE WHEN $5 IS NULL THEN pg_catalog.clock_timestamp() END,"
+	" http_status = CASE WHEN $2 = 3 THEN l.http_status ELSE $6 END,"
+	" error = $7, interrupted = 0, worker = NULL"
+	" WHERE l.log_id = $1 AND l.status = 'Dispatched'";
 
 static const char *const attempt_sql =
 	"INSERT INTO webhook.webhook_attempt (log_id, attempt, started_at, duration,"
 	" http_status, error, request_body, response_body)"
-	" SELECT r.log_id, r.attempt, r.started_at,"
-	" pg_catalog.make_interval(secs => r.duration / 1000000.0),"
-	" r.http_status, r.error, r.request_body, r.response_body"
-	" FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[],"
-	" $4::bigint[], $5::smallint[], $6::text[], $7::text[], $8::text[])"
-	" AS r (log_id, attempt, started_at, duration, http_status, error,"
-	" request_body, response_body) ON CONFLICT DO NOTHING";
+	" VALUES ($1, $2, $3, pg_catalog.make_interval(secs => $4 / 1000000.0),"
+	" $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 
 static const char *const successors_sql =
 	"SELECT n.log_id FROM unnest($1::integer[], $2::text[])"
@@ -325,7 +317,7 @@ webhook_queue_claim_successors(List *log_ids, int worker, TimestampTz now)
 }
 
 /* ---------------------------------------------------------------------
- * Settling: columns of arrays, one element a result
+ * Settling
  * ---------------------------------------------------------------------
  */
 
@@ -376,65 +368,65 @@ finish_column(ArrayColumn *column, Oid type)
 }
 
 static void
+set_text(Datum *values, char *nulls, int i, const char *value)
+{
+	nulls[i] = value == NULL ? 'n' : ' ';
+	values[i] = value == NULL ? (Datum) 0 : CStringGetTextDatum(value);
+}
+
+static void
 settle_log(List *results)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[7] = {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID,
-	INT2ARRAYOID, TIMESTAMPTZARRAYOID, INT2ARRAYOID, TEXTARRAYOID};
-	Oid			elements[7] = {INT8OID, INT2OID, INT2OID, INT2OID,
-	TIMESTAMPTZOID, INT2OID, TEXTOID};
-	ArrayColumn columns[7];
-	Datum		values[7];
+	Oid			types[7] = {INT8OID, INT2OID, INT2OID, INT2OID, TIMESTAMPTZOID,
+	INT2OID, TEXTOID};
 	ListCell   *lc;
 
-	for (int i = 0; i < 7; i++)
-		start_column(&columns[i], list_length(results));
+	get_plan(&plan, settle_sql, 7, types);
 	foreach(lc, results)
 	{
 		WebhookResult *r = lfirst(lc);
+		Datum		values[7];
+		char		nulls[8] = "       ";
 
-		add_value(&columns[0], Int64GetDatum(r->log_id), false);
-		add_value(&columns[1], Int16GetDatum(r->verdict), false);
-		add_value(&columns[2], Int16GetDatum(Min(r->attempts, PG_INT16_MAX)), false);
-		add_value(&columns[3], Int16GetDatum(Min(r->retries, PG_INT16_MAX)), false);
-		add_value(&columns[4], TimestampTzGetDatum(r->retry_at), r->retry_at == 0);
-		add_value(&columns[5], Int16GetDatum(r->http_status), r->http_status == 0);
-		add_text(&columns[6], r->error);
+		values[0] = Int64GetDatum(r->log_id);
+		values[1] = Int16GetDatum(r->verdict);
+		values[2] = Int16GetDatum(Min(r->attempts, PG_INT16_MAX));
+		values[3] = Int16GetDatum(Min(r->retries, PG_INT16_MAX));
+		values[4] = TimestampTzGetDatum(r->retry_at);
+		nulls[4] = r->retry_at == 0 ? 'n' : ' ';
+		values[5] = Int16GetDatum(r->http_status);
+		nulls[5] = r->http_status == 0 ? 'n' : ' ';
+		set_text(values, nulls, 6, r->error);
+		execute(plan, values, nulls);
 	}
-	for (int i = 0; i < 7; i++)
-		values[i] = finish_column(&columns[i], elements[i]);
-	execute(get_plan(&plan, settle_sql, 7, types), values, NULL);
 }
 
 static void
 insert_attempts(const WebhookAttempt *attempts, int n)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[8] = {INT8ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID,
-	INT8ARRAYOID, INT2ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Oid			elements[8] = {INT8OID, INT2OID, TIMESTAMPTZOID, INT8OID,
-	INT2OID, TEXTOID, TEXTOID, TEXTOID};
-	ArrayColumn columns[8];
-	Datum		values[8];
+	Oid			types[8] = {INT8OID, INT2OID, TIMESTAMPTZOID, INT8OID, INT2OID,
+	TEXTOID, TEXTOID, TEXTOID};
 
-	for (int i = 0; i < 8; i++)
-		start_column(&columns[i], n);
+	get_plan(&plan, attempt_sql, 8, types);
 	for (int i = 0; i < n; i++)
 	{
 		const WebhookAttempt *a = &attempts[i];
+		Datum		values[8];
+		char		nulls[9] = "        ";
 
-		add_value(&columns[0], Int64GetDatum(a->log_id), false);
-		add_value(&columns[1], Int16GetDatum(Min(a->attempt, PG_INT16_MAX)), false);
-		add_value(&columns[2], TimestampTzGetDatum(a->started_at), false);
-		add_value(&columns[3], Int64GetDatum(a->duration), false);
-		add_value(&columns[4], Int16GetDatum(a->http_status), a->http_status == 0);
-		add_text(&columns[5], a->error);
-		add_text(&columns[6], a->request_body);
-		add_text(&columns[7], a->response_body);
+		values[0] = Int64GetDatum(a->log_id);
+		values[1] = Int16GetDatum(Min(a->attempt, PG_INT16_MAX));
+		values[2] = TimestampTzGetDatum(a->started_at);
+		values[3] = Int64GetDatum(a->duration);
+		values[4] = Int16GetDatum(a->http_status);
+		nulls[4] = a->http_status == 0 ? 'n' : ' ';
+		set_text(values, nulls, 5, a->error);
+		set_text(values, nulls, 6, a->request_body);
+		set_text(values, nulls, 7, a->response_body);
+		execute(plan, values, nulls);
 	}
-	for (int i = 0; i < 8; i++)
-		values[i] = finish_column(&columns[i], elements[i]);
-	execute(get_plan(&plan, attempt_sql, 8, types), values, NULL);
 }
 
 static WebhookAttempt *

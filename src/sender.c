@@ -4,7 +4,7 @@
  *	  HTTP requests, and mails, in flight, on libcurl.
  *
  * One thread, one curl multi handle, any number of requests.  curl's sockets
- * are watched by an epoll descriptor of our own, which the worker's
+ * are watched by an epoll descriptor of our own (watch.c), which the worker's
  * WaitEventSet waits for as one more descriptor: sockets come and go with
  * every request, and a WaitEventSet can't forget any.
  *
@@ -22,7 +22,6 @@
 #include <locale.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -35,8 +34,9 @@
 #include "storage/fd.h"
 #include "transfer.h"
 #include "utils/timestamp.h"
+#include "watch.h"
 
-#define MAX_EVENTS 64			/* taken from epoll at once */
+#define MAX_EVENTS 64			/* taken at once */
 #define MAX_ROUNDS 16			/* of them in one webhook_sender_progress */
 #define MAX_DESCRIPTORS 65536
 
@@ -58,10 +58,11 @@ typedef struct CurlScope
 } CurlScope;
 
 static Network *networks = NULL;	/* the first one is for new requests */
-static int	epoll_fd = -1;
 static int	capacity = 0;
 static int	allowed = 0;		/* in flight: less where descriptors are short */
 static int	n_in_flight = 0;	/* sent and not yet given back */
+static WebhookSend *new_head = NULL;	/* to be given to curl */
+static WebhookSend *new_tail = NULL;
 static WebhookSend *done_head = NULL;
 static WebhookSend *done_tail = NULL;
 static int	n_mails = 0;			/* the same of mails */
@@ -108,27 +109,12 @@ static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
 	Network    *network = arg;
-	struct epoll_event event = {0};
 
 	if (what == CURL_POLL_REMOVE)
-	{
-		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-		return 0;
-	}
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	event.data.u64 = ((uint64) network->number << 32) | (uint32) fd;
-	if (known != NULL)
-		(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
+		webhook_watch_leave(fd);
 	else
-	{
-		if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 &&
-			errno == EEXIST)
-			(void) epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
-		curl_multi_assign(network->multi, fd, network);
-	}
+		webhook_watch_set(fd, network->number, (what & CURL_POLL_IN) != 0,
+						  (what & CURL_POLL_OUT) != 0);
 	return 0;
 }
 
@@ -246,49 +232,77 @@ find_fault(WebhookSend *send)
 	return NULL;
 }
 
-/* Give the request to curl. */
-static void
+/* Give the request to curl, which has been entered; false: no memory. */
+static bool
 start_transfer(WebhookSend *send, WebhookGate *gate)
 {
-	CurlScope	scope;
-	WebhookTransfer *t;
+	WebhookTransfer *t = webhook_transfer_take(send);
 
-	send->started_at = GetCurrentTimestamp();
-	enter_curl(&scope);
-	t = webhook_transfer_take(send);
-	if (t != NULL)
+	if (t == NULL)
+		return false;
+	t->gate = gate;
+	if (curl_multi_add_handle(networks->multi, t->easy) != CURLM_OK)
 	{
-		t->gate = gate;
-		if (curl_multi_add_handle(networks->multi, t->easy) == CURLM_OK)
-		{
-			t->network = networks;
-			t->started = get_clock();
-			networks->n_transfers++;
-			send->transfer = t;
-		}
-		else
-			webhook_transfer_release(t);
+		webhook_transfer_release(t);
+		return false;
+	}
+	t->network = networks;
+	t->started = get_clock();
+	networks->n_transfers++;
+	send->transfer = t;
+	return true;
+}
+
+/* The next request that curl may be given; NULL: none. */
+static WebhookSend *
+take_waiting(WebhookGate **gate)
+{
+	const char *proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0' ?
+		webhook_proxy : NULL;
+	WebhookSend *send;
+
+	while ((send = new_head) != NULL)
+	{
+		new_head = send->next;
+		if (webhook_gate_enter(send, proxy, networks->number, gate))
+			return send;
+	}
+
+	/* Whose host is known by now, or whose turn it is to look it up. */
+	return webhook_gate_next(gate);
+}
+
+/* Entering curl takes system calls: it is done once for many requests. */
+void
+webhook_sender_start_all(void)
+{
+	CurlScope	scope;
+	WebhookGate *gate;
+	WebhookSend *send = take_waiting(&gate);
+	WebhookSend *failed = NULL;
+
+	if (send == NULL)
+		return;
+	enter_curl(&scope);
+	for (; send != NULL; send = take_waiting(&gate))
+	{
+		send->next = NULL;
+		send->started_at = GetCurrentTimestamp();
+		if (start_transfer(send, gate))
+			continue;
+		webhook_gate_leave(gate, false);
+		send->next = failed;
+		failed = send;
 	}
 	leave_curl(&scope);
-	if (send->transfer == NULL)
+	while ((send = failed) != NULL)
 	{
-		webhook_gate_leave(gate, false);
+		failed = send->next;
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
 		send->error = webhook_answer_format(send->context,
 											"could not send: out of memory");
 		push_done(send);
 	}
-}
-
-/* Those whose host is known by now, or whose turn it is to look it up. */
-static void
-start_waiting(void)
-{
-	WebhookGate *gate;
-	WebhookSend *send;
-
-	while ((send = webhook_gate_next(&gate)) != NULL)
-		start_transfer(send, gate);
 }
 
 /* A look-up that failed answers for all that waited for it. */
@@ -310,10 +324,6 @@ fail_waiting(const WebhookSend *failed, WebhookGate *gate)
 void
 webhook_sender_send(WebhookSend *send)
 {
-	WebhookGate *gate;
-	const char *proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0' ?
-	webhook_proxy : NULL;
-
 	send->outcome = WEBHOOK_UNANSWERED;
 	send->http_status = 0;
 	send->response = NULL;
@@ -339,8 +349,12 @@ webhook_sender_send(WebhookSend *send)
 		push_done(send);
 		return;
 	}
-	if (webhook_gate_enter(send, proxy, networks->number, &gate))
-		start_transfer(send, gate);
+	send->next = NULL;
+	if (new_head == NULL)
+		new_head = send;
+	else
+		new_tail->next = send;
+	new_tail = send;
 }
 
 void
@@ -434,30 +448,28 @@ collect(Network *network)
 
 /* Tell curl what happened to a socket. */
 static void
-pass_event(const struct epoll_event *event)
+pass_event(const WebhookWatchEvent *event)
 {
-	uint32		number = event->data.u64 >> 32;
 	int			what = 0;
 	int			n_running;
 
-	if (event->events & EPOLLIN)
+	if (event->is_readable)
 		what |= CURL_CSELECT_IN;
-	if (event->events & EPOLLOUT)
+	if (event->is_writable)
 		what |= CURL_CSELECT_OUT;
-	if (event->events & (EPOLLERR | EPOLLHUP))
+	if (event->is_broken)
 		what |= CURL_CSELECT_ERR;
 	for (Network *network = networks; network != NULL; network = network->next)
 	{
-		if (network->number == number)
-			curl_multi_socket_action(network->multi, (int) (uint32) event->data.u64,
-									 what, &n_running);
+		if (network->number == event->network)
+			curl_multi_socket_action(network->multi, event->fd, what, &n_running);
 	}
 }
 
 int
 webhook_sender_progress(void)
 {
-	struct epoll_event events[MAX_EVENTS];
+	WebhookWatchEvent events[MAX_EVENTS];
 	CurlScope	scope;
 	int			n_seen = 0;
 	bool		is_busy = true;
@@ -465,12 +477,12 @@ webhook_sender_progress(void)
 	enter_curl(&scope);
 	for (int round = 0; is_busy && round < MAX_ROUNDS; round++)
 	{
-		int			n = epoll_wait(epoll_fd, events, MAX_EVENTS, 0);
+		int			n = webhook_watch_take(events, MAX_EVENTS);
 
 		is_busy = n == MAX_EVENTS;
 		for (int i = 0; i < n; i++)
 			pass_event(&events[i]);
-		n_seen += Max(n, 0);
+		n_seen += n;
 
 		for (Network *network = networks; network != NULL; network = network->next)
 		{
@@ -487,7 +499,7 @@ webhook_sender_progress(void)
 		collect(network);
 	drop_drained_networks();
 	leave_curl(&scope);
-	start_waiting();
+	webhook_sender_start_all();
 	return n_seen;
 }
 
@@ -528,7 +540,7 @@ webhook_sender_mails_in_flight(void)
 pgsocket
 webhook_sender_socket(void)
 {
-	return epoll_fd;
+	return webhook_watch_descriptor();
 }
 
 long
@@ -616,12 +628,7 @@ webhook_sender_start(void)
 	webhook_gate_init();
 	count_descriptors();
 	allowed = capacity;
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll_fd < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("could not create an epoll descriptor: %m")));
-	ReserveExternalFD();
+	webhook_watch_start();
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),

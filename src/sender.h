@@ -94,10 +94,12 @@ extern void webhook_sender_start(void);
 extern void webhook_sender_reload(void);
 
 /*
- * Hand a request to the network.  Never raises an error: what can't be sent
- * comes back from webhook_sender_done with its reason.
+ * Hand a request to the network, to which it goes with the next
+ * webhook_sender_start_all.  Never raises an error: what can't be sent comes
+ * back from webhook_sender_done with its reason.
  */
 extern void webhook_sender_send(WebhookSend *send);
+extern void webhook_sender_start_all(void);
 
 /* The descriptor to wait for (readable), and how long at most: ms, -1 = no limit. */
 extern pgsocket webhook_sender_socket(void);

@@ -3,8 +3,8 @@
  * settle.c
  *	  What has ended, until the log knows it.
  *
- * Results wait a moment for others, since a statement for a hundred rows costs
- * little more than one for a single row.  After a group has failed its
+ * Results wait a moment for others, since a turn for a hundred rows costs little
+ * more than one for a single row.  After a group has failed its
  * results are recorded one by one, so that a row that is locked, or that can't
  * be stored, holds up only itself.
  *
@@ -27,7 +27,7 @@
 #include "utils/timestamp.h"
 
 #define SETTLE_SIZE 128			/* results that are worth a turn */
-#define MAX_SETTLE 500			/* results a statement */
+#define MAX_SETTLE 500			/* results recorded at once */
 #define SETTLE_DELAY_US 3000	/* a result waits no longer for others */
 #define LOCKED_DELAY_US 200000	/* ... unless its row is locked by somebody */
 #define MAX_DELAY_US (30 * USECS_PER_SEC)

@@ -88,8 +88,8 @@ set_options(WebhookTransfer *t, WebhookMail *mail)
 {
 	bool		ok = true;
 
-	t->headers = curl_slist_append(NULL, mail->recipient);
-	if (t->headers == NULL)
+	t->recipients = curl_slist_append(NULL, mail->recipient);
+	if (t->recipients == NULL)
 		return false;
 	SET(CURLOPT_PRIVATE, t);
 	SET(CURLOPT_ERRORBUFFER, t->curl_error);
@@ -100,7 +100,7 @@ set_options(WebhookTransfer *t, WebhookMail *mail)
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "");
 	SET(CURLOPT_MAIL_FROM, mail->sender);
-	SET(CURLOPT_MAIL_RCPT, t->headers);
+	SET(CURLOPT_MAIL_RCPT, t->recipients);
 	SET(CURLOPT_USERNAME, mail->username);
 	SET(CURLOPT_PASSWORD, mail->username == NULL ? NULL :
 		mail->password == NULL ? "" : mail->password);
@@ -152,7 +152,7 @@ void
 webhook_smtp_release(WebhookTransfer *t)
 {
 	curl_easy_cleanup(t->easy);
-	curl_slist_free_all(t->headers);
+	curl_slist_free_all(t->recipients);
 	free(t);
 }
 

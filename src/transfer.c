@@ -17,11 +17,13 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "address.h"
 #include "settings.h"
 #include "transfer.h"
 #include "utils/memutils.h"
+#include "watch.h"
 
 #define MIN_READ (1024 * 1024)	/* bytes of the answer's body to let arrive */
 #define MAX_POOL 512			/* idle easy handles */
@@ -73,7 +75,16 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		t->socket_errno = errno;
 		return CURL_SOCKET_BAD;
 	}
+	webhook_watch_opened(fd);
 	return fd;
+}
+
+/* The connection may outlive the transfer that it was opened for. */
+static int
+on_close_socket(void *arg, curl_socket_t fd)
+{
+	webhook_watch_closing(fd);
+	return close(fd);
 }
 
 #ifdef HAVE_PREREQ
@@ -170,6 +181,7 @@ set_constants(WebhookTransfer *t)
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
 #ifdef HAVE_PREREQ
 	SET(CURLOPT_PREREQFUNCTION, on_request);
 	SET(CURLOPT_PREREQDATA, t);
@@ -219,6 +231,8 @@ static void
 free_transfer(WebhookTransfer *t)
 {
 	curl_easy_cleanup(t->easy);
+	free(t->headers);
+	free(t->url);
 	free(t->body);
 	free(t);
 }
@@ -250,8 +264,8 @@ get_handle(void)
 void
 webhook_transfer_release(WebhookTransfer *t)
 {
-	curl_slist_free_all(t->headers);
-	t->headers = NULL;
+	curl_slist_free_all(t->empty_headers);
+	t->empty_headers = NULL;
 	t->send = NULL;
 	if (t->generation != generation || n_pool >= MAX_POOL)
 	{
@@ -283,28 +297,56 @@ webhook_transfer_reload(void)
 	n_pool = 0;
 }
 
-static bool
-append_header(WebhookTransfer *t, const char *header)
+/* For curl "Name:" takes a header away; "Name;" sends it empty. */
+static char *
+make_empty_header(WebhookTransfer *t, const char *header)
 {
-	struct curl_slist *list;
-	const char *colon = strchr(header, ':');
+	struct curl_slist *list = curl_slist_append(t->empty_headers, header);
 
-	if (colon != NULL && colon[1 + strspn(colon + 1, " \t")] == '\0')
+	if (list == NULL)
+		return NULL;
+	t->empty_headers = list;
+	while (list->next != NULL)
+		list = list->next;
+	strcpy(strchr(list->data, ':'), ";");
+	return list->data;
+}
+
+/*
+ * The request's headers as curl takes them, without a copy: they stay with the
+ * request until it ends.  False: no memory.
+ */
+static bool
+list_headers(WebhookTransfer *t, const char **headers)
+{
+	int			n = 0;
+
+	while (headers != NULL && headers[n] != NULL)
+		n++;
+	if (n + 1 > t->n_headers)
 	{
-		/* For curl "Name:" takes a header away; "Name;" sends it empty. */
-		char	   *empty = strdup(header);
-
-		if (empty == NULL)
+		free(t->headers);
+		t->headers = calloc(n + 1, sizeof(struct curl_slist));
+		t->n_headers = t->headers == NULL ? 0 : n + 1;
+		if (t->headers == NULL)
 			return false;
-		strcpy(empty + (colon - header), ";");
-		list = curl_slist_append(t->headers, empty);
-		free(empty);
 	}
-	else
-		list = curl_slist_append(t->headers, header);
-	if (list != NULL)
-		t->headers = list;
-	return list != NULL;
+	for (int i = 0; i < n; i++)
+	{
+		const char *colon = strchr(headers[i], ':');
+
+		t->headers[i].data = unconstify(char *, headers[i]);
+		t->headers[i].next = &t->headers[i + 1];
+		if (colon != NULL && colon[1 + strspn(colon + 1, " \t")] == '\0')
+			t->headers[i].data = make_empty_header(t, headers[i]);
+		if (t->headers[i].data == NULL)
+			return false;
+	}
+
+	/* Or else curl waits a second for leave to send a large body. */
+	t->headers[n].data = "Expect:";
+	t->headers[n].next = NULL;
+	return true;
 }
 
 static void
@@ -323,45 +365,65 @@ forget_notes(WebhookTransfer *t)
 	t->curl_error[0] = '\0';
 }
 
-/* What varies from request to request; false: no memory. */
+/*
+ * What varies from request to request; false: no memory.  What varies seldom is
+ * set only when it does: a string that is set is copied.
+ */
 static bool
 prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 {
 	bool		is_https = pg_strncasecmp(send->url, "https:", 6) == 0;
+	long		http_version = is_https ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
 	bool		ok = true;
-	struct curl_slist *expect;
 
 	t->send = send;
 	t->is_second_try = false;
 	t->n_sent = 0;
 	forget_notes(t);
 
-	for (const char **header = send->headers; ok && header && *header; header++)
-		ok = append_header(t, *header);
-
-	/* Or else curl waits a second for leave to send a large body. */
-	expect = ok ? curl_slist_append(t->headers, "Expect:") : NULL;
-	if (expect == NULL)
+	if (!list_headers(t, send->headers))
 		return false;
-	t->headers = expect;
-
-	SET(CURLOPT_URL, send->url);
 	SET(CURLOPT_HTTPHEADER, t->headers);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) send->body_len);
 	SET(CURLOPT_POSTFIELDS, send->body_len > 0 ? send->body : "");
-	SET(CURLOPT_CUSTOMREQUEST,
-		strcmp(send->method, "POST") == 0 ? NULL : send->method);
-	SET(CURLOPT_USERNAME, send->username);
-	SET(CURLOPT_PASSWORD, send->username == NULL ? NULL :
-		send->password == NULL ? "" : send->password);
-	SET(CURLOPT_SSLCERT, send->client_certificate);
-	SET(CURLOPT_SSLKEY, send->client_certificate);
-	SET(CURLOPT_TIMEOUT_MS, (long) Min(Max(send->timeout, 1), INT_MAX));
-	SET(CURLOPT_CONNECTTIMEOUT_MS,
-		(long) Min(Max(send->connect_timeout, 1), INT_MAX));
-	SET(CURLOPT_FRESH_CONNECT, 0L);
-	if (!ok)
-		return false;
+
+	if (t->url == NULL || strcmp(t->url, send->url) != 0)
+	{
+		free(t->url);
+		t->url = strdup(send->url);
+		SET(CURLOPT_URL, send->url);
+		ok = ok && t->url != NULL;
+	}
+	if (t->method == NULL || strcmp(t->method, send->method) != 0)
+	{
+		/* A constant: it outlives the request. */
+		t->method = strcmp(send->method, "POST") == 0 ? "POST" : "PUT";
+		SET(CURLOPT_CUSTOMREQUEST,
+			strcmp(t->method, "POST") == 0 ? NULL : t->method);
+	}
+	if (send->username != NULL || t->has_credentials)
+	{
+		SET(CURLOPT_USERNAME, send->username);
+		SET(CURLOPT_PASSWORD, send->username == NULL ? NULL :
+			send->password == NULL ? "" : send->password);
+		t->has_credentials = send->username != NULL;
+	}
+	if (send->client_certificate != NULL || t->has_certificate)
+	{
+		SET(CURLOPT_SSLCERT, send->client_certificate);
+		SET(CURLOPT_SSLKEY, send->client_certificate);
+		t->has_certificate = send->client_certificate != NULL;
+	}
+	if (t->timeout != send->timeout)
+		SET(CURLOPT_TIMEOUT_MS, (long) Min(Max(send->timeout, 1), INT_MAX));
+	t->timeout = send->timeout;
+	if (t->connect_timeout != send->connect_timeout)
+		SET(CURLOPT_CONNECTTIMEOUT_MS,
+			(long) Min(Max(send->connect_timeout, 1), INT_MAX));
+	t->connect_timeout = send->connect_timeout;
+	if (t->is_fresh)
+		SET(CURLOPT_FRESH_CONNECT, 0L);
+	t->is_fresh = false;
 
 	/*
 	 * A libcurl without HTTP/2 refuses it: then there is none.  Requests are
@@ -369,10 +431,14 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 	 * (CURLOPT_PIPEWAIT): libcurl before 8 forgets the timeouts of those that
 	 * wait, and wakes one receiver's when another's connection is ready.
 	 */
-	(void) curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION,
-							is_https ? (long) CURL_HTTP_VERSION_2TLS :
-							(long) CURL_HTTP_VERSION_1_1);
-	return true;
+	if (t->http_version != http_version)
+		(void) curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, http_version);
+	t->http_version = http_version;
+
+	/* What a handle that failed half way is set to, nobody knows. */
+	if (!ok)
+		t->generation = generation - 1;
+	return ok;
 }
 
 WebhookTransfer *
@@ -415,9 +481,12 @@ webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 		elapsed >= t->send->timeout)
 		return false;
 
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	t->http_version = CURL_HTTP_VERSION_1_1;
+	t->is_fresh = true;
+	t->timeout = t->send->timeout - elapsed;
+	SET(CURLOPT_HTTP_VERSION, t->http_version);
 	SET(CURLOPT_FRESH_CONNECT, 1L);
-	SET(CURLOPT_TIMEOUT_MS, (long) Min(t->send->timeout - elapsed, INT_MAX));
+	SET(CURLOPT_TIMEOUT_MS, (long) Min(t->timeout, INT_MAX));
 	if (ok)
 	{
 		t->is_second_try = true;

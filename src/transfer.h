@@ -67,7 +67,21 @@ typedef struct WebhookTransfer
 	void	   *network;		/* sender.c's own */
 	WebhookGate *gate;			/* where the host is being looked up, if so */
 	int64		started;		/* sender.c's own */
-	struct curl_slist *headers;
+	struct curl_slist *headers; /* an array, of the request's headers */
+	int			n_headers;		/* room in it */
+	struct curl_slist *empty_headers;	/* as curl wants those without a value */
+	struct curl_slist *recipients;	/* smtp.c: instead of headers */
+
+	/* What the handle is set to, and need not be set to again. */
+	char	   *url;
+	const char *method;
+	int64		timeout;
+	int64		connect_timeout;
+	bool		has_credentials;
+	bool		has_certificate;
+	bool		is_fresh;		/* ... to open a connection */
+	long		http_version;
+
 	uint32		generation;		/* of the settings it was made under */
 	bool		has_proxy;
 	bool		is_second_try;

@@ -7,7 +7,7 @@
  * A turn is one transaction.  Between the turns there is none, and so no
  * snapshot and no lock, however long the network takes.  Turns take place
  * when there is something to do: at once on an idle system, and on a busy one
- * with pauses that let results and wake-ups gather, since a statement for a
+ * with pauses that let results and wake-ups gather, since a turn for a
  * hundred rows costs little more than one for a single row.
  *
  * Runs in the worker.
