@@ -20,6 +20,7 @@ OBJS = \
 	src/ddl.o \
 	src/enqueue.o \
 	src/event.o \
+	src/batch.o \
 	src/seen.o \
 	src/schedule.o \
 	src/run.o \

@@ -3,24 +3,18 @@
  * event.c
  *	  An event becomes rows of the log.
  *
- * Runs in the writer's session and transaction.  The log is written straight
- * through the table access method, with no query in between: the writer
- * needs no right on it, no search path matters, and a row costs as little as
- * it can.  A record that can't be made into jsonb is queued as Failed, with
- * the reason.
+ * Runs in the writer's session and transaction.  A record that can't be made
+ * into jsonb is queued as Failed, with the reason.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/tableam.h"
-#include "access/table.h"
+#include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "compat.h"
 #include "event.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "log_table.h"
 #include "mail.h"
@@ -301,90 +295,92 @@ select_values(const WebhookEventAction *action, const Values *values,
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+/* Random values are had cheaper many at a time. */
 static void
-insert_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
-				  const WebhookRecord *record, const Values *computed)
+make_uuid(pg_uuid_t *uuid)
 {
-	Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
-								 RowExclusiveLock);
-	Oid			sequence = webhook_catalog_relation(WEBHOOK_REL_LOG_SEQUENCE);
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = table_slot_create(log, NULL);
-	TimestampTz now = GetCurrentTimestamp();
+	static pg_uuid_t pool[32];
+	static int	n_left = 0;
 
-	InitResultRelInfo(rri, log, 1, NULL, 0);
-	ExecOpenIndices(rri, false);
-
-	for (int i = 0; i < workflow->n_actions; i++)
+	if (n_left == 0)
 	{
-		Datum	   *values = slot->tts_values;
-		bool	   *nulls = slot->tts_isnull;
-		WebhookEventAction *action = &workflow->actions[i];
-		char	   *error = record->error;
-		Jsonb	   *object = NULL;
-		pg_uuid_t	webhook_id;
-
-		if (!pg_strong_random(&webhook_id, sizeof(webhook_id)))
+		if (!pg_strong_random(pool, sizeof(pool)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("could not generate random values")));
+		n_left = lengthof(pool);
+	}
+	*uuid = pool[--n_left];
+
+	/* RFC 9562: version 4, variant 1. */
+	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
+}
+
+static void
+add_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
+			   const WebhookRecord *record, const Values *computed)
+{
+	Oid			sequence = webhook_catalog_relation(WEBHOOK_REL_LOG_SEQUENCE);
+	TimestampTz now = GetCurrentTimestamp();
+	Datum		values[LOG_NATTS];
+	bool		nulls[LOG_NATTS];
+
+#define SET(column, datum) \
+	(values[column] = (datum), nulls[column] = false)
+
+	/* What all of the event's deliveries have in common. */
+	memset(nulls, true, sizeof(nulls));
+	SET(LOG_WORKFLOW_ID, Int32GetDatum(workflow->workflow_id));
+	SET(LOG_MODULE, ObjectIdGetDatum(workflow->module));
+	SET(LOG_OPERATION, CStringGetTextDatum(operation));
+	if (record->record_id != NULL)
+		SET(LOG_RECORD_ID, CStringGetTextDatum(record->record_id));
+	if (record->record != NULL)
+		SET(LOG_RECORD, JsonbPGetDatum(record->record));
+	if (record->old_record != NULL)
+		SET(LOG_OLD_RECORD, JsonbPGetDatum(record->old_record));
+	SET(LOG_ATTEMPTS, Int16GetDatum(0));
+	SET(LOG_QUEUED_AT, TimestampTzGetDatum(now));
+	SET(LOG_OWNER, ObjectIdGetDatum(workflow->owner));
+	SET(LOG_RETRIES, Int16GetDatum(0));
+	SET(LOG_INTERRUPTED, Int16GetDatum(0));
+
+	for (int i = 0; i < workflow->n_actions; i++)
+	{
+		const WebhookEventAction *action = &workflow->actions[i];
+		char	   *error = record->error;
+		Jsonb	   *object = NULL;
+		int64		log_id = nextval_internal(sequence, false);
+		pg_uuid_t	webhook_id;
+
+		make_uuid(&webhook_id);
 		if (computed->values != NULL)
 			object = select_values(action, computed, &error);
 
-		/* RFC 9562: version 4, variant 1. */
-		webhook_id.data[6] = (webhook_id.data[6] & 0x0f) | 0x40;
-		webhook_id.data[8] = (webhook_id.data[8] & 0x3f) | 0x80;
-
-		ExecClearTuple(slot);
-		memset(nulls, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
-
-#define SET(column, datum) \
-		(values[column] = (datum), nulls[column] = false)
-		SET(LOG_LOG_ID, Int64GetDatum(nextval_internal(sequence, false)));
+		SET(LOG_LOG_ID, Int64GetDatum(log_id));
 		SET(LOG_WEBHOOK_ID, UUIDPGetDatum(&webhook_id));
-		SET(LOG_WORKFLOW_ID, Int32GetDatum(workflow->workflow_id));
 		SET(LOG_ACTION_ID, Int32GetDatum(action->action_id));
-		SET(LOG_MODULE, ObjectIdGetDatum(workflow->module));
-		SET(LOG_OPERATION, CStringGetTextDatum(operation));
-		if (record->record_id != NULL)
-			SET(LOG_RECORD_ID, CStringGetTextDatum(record->record_id));
-		if (record->record != NULL)
-			SET(LOG_RECORD, JsonbPGetDatum(record->record));
-		if (record->old_record != NULL)
-			SET(LOG_OLD_RECORD, JsonbPGetDatum(record->old_record));
-		if (object != NULL)
-			SET(LOG_COMPUTED, JsonbPGetDatum(object));
-		SET(LOG_STATUS, ObjectIdGetDatum(error != NULL ? status_failed : status_queued));
-		SET(LOG_ATTEMPTS, Int16GetDatum(0));
-		if (error != NULL)
-		{
-			SET(LOG_COMPLETED_AT, TimestampTzGetDatum(now));
-			SET(LOG_ERROR, CStringGetTextDatum(error));
-		}
-		else
-			SET(LOG_RETRY_AT, TimestampTzGetDatum(now));
-		SET(LOG_QUEUED_AT, TimestampTzGetDatum(now));
-		SET(LOG_OWNER, ObjectIdGetDatum(workflow->owner));
 		SET(LOG_ORDERED, BoolGetDatum(action->ordered));
-		SET(LOG_RETRIES, Int16GetDatum(0));
-		SET(LOG_INTERRUPTED, Int16GetDatum(0));
-#undef SET
-		ExecStoreVirtualTuple(slot);
+		SET(LOG_COMPUTED, JsonbPGetDatum(object));
+		nulls[LOG_COMPUTED] = object == NULL;
+		SET(LOG_STATUS, ObjectIdGetDatum(error != NULL ? status_failed : status_queued));
+		SET(LOG_RETRY_AT, TimestampTzGetDatum(now));
+		nulls[LOG_RETRY_AT] = error != NULL;
+		SET(LOG_COMPLETED_AT, TimestampTzGetDatum(now));
+		nulls[LOG_COMPLETED_AT] = error == NULL;
+		nulls[LOG_ERROR] = error == NULL;
+		if (error != NULL)
+			SET(LOG_ERROR, CStringGetTextDatum(error));
+		webhook_batch_add(values, nulls);
 
-		simple_table_tuple_insert(log, slot);
-		(void) webhook_insert_index_tuples(rri, slot, estate);
 		if (error == NULL)
 			webhook_shared_wake_at_commit(action->action_id, now);
 		else
-			webhook_mail_note_queued(DatumGetInt64(slot->tts_values[LOG_LOG_ID]),
-									 action->action_id, record->record_id, error);
+			webhook_mail_note_queued(log_id, action->action_id,
+									 record->record_id, error);
 	}
-
-	ExecCloseIndices(rri);
-	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
-	table_close(log, NoLock);
+#undef SET
 }
 
 bool
@@ -408,7 +404,7 @@ webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 			workflow = compute(workflow->workflow_id, rel, tuple,
 							   strcmp(operation, "DELETE") == 0 ? tuple : old_tuple,
 							   &values);
-		insert_deliveries(workflow, operation, &record, &values);
+		add_deliveries(workflow, operation, &record, &values);
 		is_queued = true;
 	}
 	MemoryContextSwitchTo(old_context);

@@ -1,27 +1,31 @@
 /*-------------------------------------------------------------------------
  *
  * hooks.c
- *	  Commands that the workers must know of.
+ *	  Commands that the workers must know of, and the end of a statement.
  *
  * Runs in sessions.  A worker is a session of its database: it has to go
  * before the database can be dropped, renamed, moved or copied, and comes
  * back afterwards.  COMMIT PREPARED commits what another session queued, and
- * DROP EXTENSION ends a worker's reason to be.
+ * DROP EXTENSION ends a worker's reason to be.  The triggers of a statement are
+ * fired in ExecutorFinish, or in COPY: what they queue is written at its end.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "batch.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "executor/executor.h"
 #include "hooks.h"
 #include "miscadmin.h"
 #include "shared.h"
 #include "tcop/utility.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
+static ExecutorFinish_hook_type prev_executor_finish = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
 /* The database that a command needs for itself; InvalidOid: none. */
@@ -79,6 +83,27 @@ call_process_utility(PlannedStmt *pstmt, const char *query_string,
 								params, query_env, dest, qc);
 }
 
+/* Its triggers are fired here, and not by the executor. */
+static void
+copy_from(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
+		  ProcessUtilityContext context, ParamListInfo params,
+		  QueryEnvironment *query_env, DestReceiver *dest, QueryCompletion *qc)
+{
+	webhook_batch_enter();
+	PG_TRY();
+	{
+		call_process_utility(pstmt, query_string, read_only_tree, context,
+							 params, query_env, dest, qc);
+	}
+	PG_CATCH();
+	{
+		webhook_batch_leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	webhook_batch_leave(false);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query_string,
 				bool read_only_tree, ProcessUtilityContext context,
@@ -104,11 +129,49 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		return;
 	}
 
+	if (IsA(command, CopyStmt) && ((CopyStmt *) command)->is_from)
+	{
+		copy_from(pstmt, query_string, read_only_tree, context, params,
+				  query_env, dest, qc);
+		return;
+	}
+
 	call_process_utility(pstmt, query_string, read_only_tree, context,
 						 params, query_env, dest, qc);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		webhook_shared_rescan(MyDatabaseId);
+}
+
+static void
+call_executor_finish(QueryDesc *query)
+{
+	if (prev_executor_finish)
+		prev_executor_finish(query);
+	else
+		standard_ExecutorFinish(query);
+}
+
+static void
+executor_finish(QueryDesc *query)
+{
+	if (query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE)
+	{
+		call_executor_finish(query);
+		return;
+	}
+	webhook_batch_enter();
+	PG_TRY();
+	{
+		call_executor_finish(query);
+	}
+	PG_CATCH();
+	{
+		webhook_batch_leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	webhook_batch_leave(false);
 }
 
 static void
@@ -129,6 +192,8 @@ webhook_hooks_init(void)
 		return;
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	prev_executor_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = executor_finish;
 	prev_object_access = object_access_hook;
 	object_access_hook = on_object_access;
 }

@@ -23,15 +23,40 @@
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
+#include "utils/datetime.h"
 #include "utils/float.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
+#include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+
+/* How a column's values become jsonb. */
+typedef enum ColumnKind
+{
+	COLUMN_BOOLEAN,
+	COLUMN_INT2,
+	COLUMN_INT4,
+	COLUMN_INT8,
+	COLUMN_NUMERIC,
+	COLUMN_TEXT,
+	COLUMN_DATETIME,
+	COLUMN_OTHER				/* as to_jsonb says */
+} ColumnKind;
+
+typedef struct Column
+{
+	int			index;			/* in the table, from zero */
+	Oid			type;			/* below a domain */
+	ColumnKind	kind;
+	FmgrInfo	to_jsonb;		/* of other kinds */
+	JsonbValue	name;
+} Column;
 
 /* A table, or partition, that a workflow's trigger fires on. */
 typedef struct RecordSource
@@ -43,7 +68,8 @@ typedef struct RecordSource
 	AttrNumber *key;			/* primary key's columns in key order */
 	FmgrInfo   *key_output;		/* of the column, if there is just one */
 	TupleDesc	key_desc;		/* of the row they make, if there are more */
-	FmgrInfo	to_jsonb;
+	int			n_columns;
+	Column	   *columns;		/* in the order in which jsonb keeps them */
 	MemoryContext context;
 } RecordSource;
 
@@ -139,6 +165,79 @@ webhook_record_key(Relation rel, AttrNumber **key)
 	return n;
 }
 
+static ColumnKind
+get_kind(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+			return COLUMN_BOOLEAN;
+		case INT2OID:
+			return COLUMN_INT2;
+		case INT4OID:
+			return COLUMN_INT4;
+		case INT8OID:
+			return COLUMN_INT8;
+		case NUMERICOID:
+			return COLUMN_NUMERIC;
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			return COLUMN_TEXT;
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return COLUMN_DATETIME;
+		default:
+			return COLUMN_OTHER;
+	}
+}
+
+/* jsonb keeps an object's keys by length, then by their bytes. */
+static int
+compare_names(const void *a, const void *b)
+{
+	const JsonbValue *name_a = &((const Column *) a)->name;
+	const JsonbValue *name_b = &((const Column *) b)->name;
+
+	if (name_a->val.string.len != name_b->val.string.len)
+		return name_a->val.string.len > name_b->val.string.len ? 1 : -1;
+	return memcmp(name_a->val.string.val, name_b->val.string.val,
+				  name_a->val.string.len);
+}
+
+static void
+load_columns(RecordSource *source, TupleDesc desc)
+{
+	source->columns = palloc0(Max(desc->natts, 1) * sizeof(Column));
+	source->n_columns = 0;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
+		Column	   *column = &source->columns[source->n_columns];
+
+		if (attr->attisdropped)
+			continue;
+		source->n_columns++;
+		column->index = i;
+		column->type = getBaseType(attr->atttypid);
+		column->kind = get_kind(column->type);
+		column->name.type = jbvString;
+		column->name.val.string.val = pstrdup(NameStr(attr->attname));
+		column->name.val.string.len = strlen(NameStr(attr->attname));
+		if (column->kind != COLUMN_OTHER)
+			continue;
+		fmgr_info(F_TO_JSONB, &column->to_jsonb);
+		fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
+												 list_make1(makeNullConst(attr->atttypid, -1,
+																		  InvalidOid)),
+												 InvalidOid, InvalidOid,
+												 COERCE_EXPLICIT_CALL),
+						   &column->to_jsonb);
+	}
+	qsort(source->columns, source->n_columns, sizeof(Column), compare_names);
+}
+
 static void
 load_source(RecordSource *source, Relation rel)
 {
@@ -180,14 +279,7 @@ load_source(RecordSource *source, Relation rel)
 		source->key_desc = BlessTupleDesc(source->key_desc);
 	}
 
-	fmgr_info_cxt(F_TO_JSONB, &source->to_jsonb, context);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-											 list_make1(makeNullConst(rel->rd_rel->reltype,
-																	  -1, InvalidOid)),
-											 InvalidOid, InvalidOid,
-											 COERCE_EXPLICIT_CALL),
-					   &source->to_jsonb);
-
+	load_columns(source, desc);
 	MemoryContextSwitchTo(old);
 	source->context = context;
 	source->is_valid = true;
@@ -273,12 +365,112 @@ format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	return OidOutputFunctionCall(F_RECORD_OUT, HeapTupleGetDatum(key));
 }
 
+static void
+set_string(JsonbValue *result, char *value, int len)
+{
+	result->type = jbvString;
+	result->val.string.val = value;
+	result->val.string.len = len;
+}
+
+/* NaN and the infinities are strings in JSON. */
+static void
+set_numeric(JsonbValue *result, Numeric value)
+{
+	if (numeric_is_nan(value) || numeric_is_inf(value))
+	{
+		char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
+															   NumericGetDatum(value)));
+
+		set_string(result, text, strlen(text));
+		return;
+	}
+	result->type = jbvNumeric;
+	result->val.numeric = value;
+}
+
+static void
+set_jsonb(JsonbValue *result, Jsonb *value)
+{
+	if (JB_ROOT_IS_SCALAR(value))
+	{
+		(void) JsonbExtractScalar(&value->root, result);
+		return;
+	}
+	result->type = jbvBinary;
+	result->val.binary.data = &value->root;
+	result->val.binary.len = VARSIZE(value) - VARHDRSZ;
+}
+
+/* The same as to_jsonb makes of it. */
+static void
+convert_value(JsonbValue *result, Column *column, Datum value)
+{
+	switch (column->kind)
+	{
+		case COLUMN_BOOLEAN:
+			result->type = jbvBool;
+			result->val.boolean = DatumGetBool(value);
+			break;
+		case COLUMN_INT2:
+			set_numeric(result, int64_to_numeric(DatumGetInt16(value)));
+			break;
+		case COLUMN_INT4:
+			set_numeric(result, int64_to_numeric(DatumGetInt32(value)));
+			break;
+		case COLUMN_INT8:
+			set_numeric(result, int64_to_numeric(DatumGetInt64(value)));
+			break;
+		case COLUMN_NUMERIC:
+			set_numeric(result, DatumGetNumeric(value));
+			break;
+		case COLUMN_TEXT:
+			{
+				text	   *string = DatumGetTextPP(value);
+
+				set_string(result, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+				break;
+			}
+		case COLUMN_DATETIME:
+			{
+				char	   *text = JsonEncodeDateTime(palloc(MAXDATELEN + 1), value,
+													  column->type, NULL);
+
+				set_string(result, text, strlen(text));
+				break;
+			}
+		case COLUMN_OTHER:
+			set_jsonb(result, DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)));
+			break;
+	}
+}
+
+/*
+ * The same as to_jsonb makes of the row, which would look up each column's type
+ * for each row.
+ */
 static Jsonb *
 convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
-	Datum		row = heap_copy_tuple_as_datum(tuple, desc);
+	Datum	   *values = palloc(desc->natts * sizeof(Datum));
+	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	JsonbParseState *state = NULL;
 
-	return DatumGetJsonbP(FunctionCall1(&source->to_jsonb, row));
+	heap_deform_tuple(tuple, desc, values, nulls);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < source->n_columns; i++)
+	{
+		Column	   *column = &source->columns[i];
+		JsonbValue	value;
+
+		pushJsonbValue(&state, WJB_KEY, &column->name);
+		if (nulls[column->index])
+			value.type = jbvNull;
+		else
+			convert_value(&value, column, values[column->index]);
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
 typedef struct FillArguments

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -97,11 +98,10 @@ queue_row(const WebhookEventWorkflow *event, const char *operation,
 		(*queued)++;
 }
 
-/* Queue what meets the condition; returns how many records. */
 static int64
-run(const WebhookWorkflow *workflow, const char *operation)
+queue_all(const WebhookWorkflow *workflow, const WebhookEventWorkflow *event,
+		  const char *operation)
 {
-	WebhookEventWorkflow *event = webhook_event_workflow(workflow->workflow_id);
 	Relation	module;
 	MemoryContext context;
 	SPIPlanPtr	plan;
@@ -110,8 +110,6 @@ run(const WebhookWorkflow *workflow, const char *operation)
 	int64		seen = 0;
 	WebhookScope scope;
 
-	if (!event->enabled || event->n_actions == 0)
-		return 0;
 	module = table_open(workflow->module, AccessShareLock);
 	context = AllocSetContextCreate(CurrentMemoryContext, "webhook run",
 									ALLOCSET_DEFAULT_SIZES);
@@ -150,6 +148,30 @@ run(const WebhookWorkflow *workflow, const char *operation)
 	webhook_scope_leave(&scope);
 	webhook_progress_end();
 	table_close(module, NoLock);
+	return queued;
+}
+
+/* Queue what meets the condition; returns how many records. */
+static int64
+run(const WebhookWorkflow *workflow, const char *operation)
+{
+	WebhookEventWorkflow *event = webhook_event_workflow(workflow->workflow_id);
+	volatile int64 queued = 0;
+
+	if (!event->enabled || event->n_actions == 0)
+		return 0;
+	webhook_batch_enter();
+	PG_TRY();
+	{
+		queued = queue_all(workflow, event, operation);
+	}
+	PG_CATCH();
+	{
+		webhook_batch_leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	webhook_batch_leave(false);
 	return queued;
 }
 

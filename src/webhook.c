@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "batch.h"
 #include "fmgr.h"
 #include "hooks.h"
 #include "launcher.h"
@@ -27,6 +28,7 @@ _PG_init(void)
 {
 	webhook_settings_init();
 	webhook_shared_init();
+	webhook_batch_init();
 	webhook_progress_init();
 	webhook_hooks_init();
 	webhook_launcher_init();

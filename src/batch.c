@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  New rows of the log, written many at a time.
+ *
+ * A statement that changes a thousand records fires a thousand triggers one
+ * after the other.  To open the log and its indexes, and to find a page with
+ * room, for each of them anew would cost more than the rows themselves; so
+ * the rows wait until the statement's triggers have all been fired, or until
+ * there are enough of them, and are written together.
+ *
+ * Nobody can tell: the next statement of the transaction sees them, and an
+ * error takes them along.  Rows belong to the subtransaction that added them,
+ * as a trigger of somebody's may begin one in between: those of an outer one
+ * wait until it is current again.  Where no hook says when a statement ends,
+ * because the library is not preloaded, each row is written at once.
+ *
+ * The log is written straight through the table access method, with no query
+ * in between: the writer needs no right on it, no search path matters, and a
+ * row costs as little as it can.
+ *
+ * Runs in the writer's session and transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "batch.h"
+#include "catalog.h"
+#include "compat.h"
+#include "executor/executor.h"
+#include "log_table.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#define MAX_ROWS 200
+#define MAX_BYTES (256 * 1024)
+
+/* Rows that one subtransaction has added. */
+typedef struct Batch
+{
+	SubTransactionId subid;
+	MemoryContext context;		/* of all of it */
+	TupleDesc	desc;
+	int			n;
+	Size		size;
+	HeapTuple	tuples[MAX_ROWS];
+	struct Batch *outer;
+} Batch;
+
+static Batch *innermost = NULL;
+static int	depth = 0;			/* of webhook_batch_enter */
+
+/* A column that somebody has added to the log stays NULL. */
+static HeapTuple
+form_row(TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	Datum		all_values[MaxHeapAttributeNumber];
+	bool		all_nulls[MaxHeapAttributeNumber];
+
+	if (desc->natts == LOG_NATTS)
+		return heap_form_tuple(desc, unconstify(Datum *, values),
+							   unconstify(bool *, nulls));
+	memset(all_nulls, true, sizeof(all_nulls));
+	memcpy(all_values, values, LOG_NATTS * sizeof(Datum));
+	memcpy(all_nulls, nulls, LOG_NATTS * sizeof(bool));
+	return heap_form_tuple(desc, all_values, all_nulls);
+}
+
+/* Write rows, and their index entries. */
+static void
+write_rows(Relation log, HeapTuple *tuples, int n)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+	TupleTableSlot **slots = palloc(n * sizeof(TupleTableSlot *));
+
+	InitResultRelInfo(rri, log, 1, NULL, 0);
+	ExecOpenIndices(rri, false);
+	for (int i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(log), &TTSOpsHeapTuple);
+		ExecStoreHeapTuple(tuples[i], slots[i], false);
+	}
+	if (n == 1)
+		simple_table_tuple_insert(log, slots[0]);
+	else
+		table_multi_insert(log, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		(void) webhook_insert_index_tuples(rri, slots[i], estate);
+		ResetPerTupleExprContext(estate);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	ExecCloseIndices(rri);
+	FreeExecutorState(estate);
+}
+
+static void
+drop_innermost(void)
+{
+	Batch	   *batch = innermost;
+
+	innermost = batch->outer;
+	MemoryContextDelete(batch->context);
+}
+
+/* Write what the current subtransaction has added. */
+static void
+flush(void)
+{
+	Batch	   *batch = innermost;
+	MemoryContext old;
+	Relation	log;
+
+	if (batch == NULL || batch->subid != GetCurrentSubTransactionId())
+		return;
+	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG), RowExclusiveLock);
+	old = MemoryContextSwitchTo(batch->context);
+	write_rows(log, batch->tuples, batch->n);
+	MemoryContextSwitchTo(old);
+	table_close(log, NoLock);
+	drop_innermost();
+}
+
+/* A batch for the current subtransaction. */
+static Batch *
+create_batch(Relation log)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	MemoryContext context;
+	MemoryContext old;
+	Batch	   *batch;
+
+	context = AllocSetContextCreate(TopTransactionContext, "webhook batch",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	batch = palloc(sizeof(Batch));
+	batch->subid = subid;
+	batch->context = context;
+	batch->desc = CreateTupleDescCopy(RelationGetDescr(log));
+	batch->n = 0;
+	batch->size = 0;
+	batch->outer = innermost;
+	innermost = batch;
+	MemoryContextSwitchTo(old);
+	return batch;
+}
+
+void
+webhook_batch_add(const Datum *values, const bool *nulls)
+{
+	Batch	   *batch = innermost;
+	HeapTuple	tuple;
+	MemoryContext old;
+
+	if (depth == 0 || batch == NULL || batch->subid != GetCurrentSubTransactionId())
+	{
+		/* The lock stays, and with it the columns. */
+		Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
+									 RowExclusiveLock);
+
+		if (depth == 0)
+		{
+			tuple = form_row(RelationGetDescr(log), values, nulls);
+			write_rows(log, &tuple, 1);
+			heap_freetuple(tuple);
+			table_close(log, NoLock);
+			return;
+		}
+		batch = create_batch(log);
+		table_close(log, NoLock);
+	}
+
+	old = MemoryContextSwitchTo(batch->context);
+	tuple = form_row(batch->desc, values, nulls);
+	MemoryContextSwitchTo(old);
+	batch->tuples[batch->n++] = tuple;
+	batch->size += tuple->t_len;
+	if (batch->n == MAX_ROWS || batch->size >= MAX_BYTES)
+		flush();
+}
+
+void
+webhook_batch_enter(void)
+{
+	depth++;
+}
+
+void
+webhook_batch_leave(bool is_error)
+{
+	depth--;
+	if (!is_error && innermost != NULL)
+		flush();
+}
+
+/*
+ * Nothing waits when a transaction ends: should anything do so all the same,
+ * it must not be lost.
+ */
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			flush();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			innermost = NULL;	/* its memory was the transaction's */
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+on_subxact_event(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
+		flush();
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (innermost != NULL && innermost->subid == subid)
+			drop_innermost();
+	}
+}
+
+void
+webhook_batch_init(void)
+{
+	RegisterXactCallback(on_xact_event, NULL);
+	RegisterSubXactCallback(on_subxact_event, NULL);
+}
