@@ -1,149 +1,363 @@
 #!/usr/bin/env python3
-"""Measure webhook against libcurl alone and against a hand-written queue.
+"""Measure webhook against libcurl alone and against a queue written by hand.
 
 Runs against the cluster that PGHOST, PGPORT and PGDATABASE name, which has the
 extension and sends to loopback.  Prints a table, and writes the figures as
 JSON to the file named by --json.  Absolute figures depend on the machine;
-compare the ratios of one run.
+compare the ratios of one run.  What is compared is measured in turn, and
+medians are taken.
 """
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 
+import probes
+from probes import psql
 
-def psql(sql, *options):
-    run = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *options, "-c", sql],
-                         capture_output=True, text=True)
-    if run.returncode != 0:
-        sys.exit(run.stderr)
-    return run.stdout.strip()
+median = statistics.median
+
+COLUMNS = """id bigint PRIMARY KEY, name text, stage text, amount numeric(12,2), probability int, owner_id int,
+    organization_id int, close_date date, created_at timestamptz DEFAULT now(), description text, active boolean DEFAULT true"""
+ROWS = """INSERT INTO %s (id, name, stage, amount, probability, owner_id, organization_id, close_date, description)
+    SELECT i, 'Deal number ' || i, '%s', i %% 100000 + 0.25, i %% 100, i %% 50, i %% 1000, date '2026-01-01' + (i %% 365)::int,
+        'some words about it' FROM generate_series(%d, %d) i"""
+PARAMETERS = """{"%s": "${id}", "name": "${name}", "amount": "${amount}", "date": "${close_date}", "owner": {"id": "${owner_id}"},
+    "organization": "${organization_id}", "probability": "${probability}", "description": "${description}", "created": "${created_at}"}"""
 
 
-class Sink:
-    """The receiver."""
+def create_module(table, url, key="id", actions=1, **options):
+    psql("DROP TABLE IF EXISTS %s CASCADE" % table)
+    psql("CREATE TABLE %s (%s)" % (table, COLUMNS))
+    psql("SELECT webhook.create_workflow('%s', '%s', 'create', $$stage = 'Won'$$)" % (table, table))
+    more = "".join(", %s => %s" % option for option in options.items())
+    for n in range(actions):
+        psql("SELECT webhook.create_action('%s', '%s %d', '%s', parameters => '%s'%s)"
+             % (table, table, n, url, PARAMETERS % key, more))
 
-    def __init__(self, program, directory, name):
-        self.times = os.path.join(directory, name + ".times")
-        port_file = os.path.join(directory, name + ".port")
-        open(self.times, "w").close()
-        self.process = subprocess.Popen([program, port_file, self.times])
-        deadline = time.monotonic() + 10
-        while not (os.path.exists(port_file) and os.path.getsize(port_file) > 0):
-            if time.monotonic() > deadline:
-                sys.exit("the receiver did not start")
-            time.sleep(0.01)
-        self.url = "http://127.0.0.1:%s/" % open(port_file).read().strip()
 
-    def arrivals(self):
-        return {int(n): int(t) for n, t in (line.split() for line in open(self.times))}
+def clear(*tables):
+    psql("TRUNCATE webhook.webhook_log, webhook.webhook_attempt" + "".join(", " + table for table in tables))
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.repeats = 3 if args.quick else 5
+        self.sink = probes.Receiver(args.sink, args.directory, "sink")
+        self.other = probes.Receiver(args.sink, args.directory, "other")
+        self.hanging = probes.Receiver(args.sink, args.directory, "hanging", "hang")
+        self.limit = probes.Limit(args.limit)
+        self.figures = {}
+        self.rows = []
+        self.next_id = 1
 
     def stop(self):
-        self.process.kill()
-        self.process.wait()
+        for receiver in (self.sink, self.other, self.hanging):
+            receiver.stop()
 
+    def note(self, name, value):
+        self.figures[name] = value
+        print("   %s: %.4g" % (name, value), flush=True)
+        return value
 
-def worker_pid():
-    return int(psql("SELECT pid FROM webhook.stat_worker WHERE database = current_database() LIMIT 1"))
+    def judge(self, what, value, unit, bound, goal, more_is_better=False):
+        def reached(limit):
+            return limit is None or (value >= limit if more_is_better else value <= limit)
+        self.figures[what] = value
+        self.rows.append((what, value, unit, bound, goal,
+                          "goal" if goal is not None and reached(goal) else "yes" if reached(bound) else "NO"))
+        print("== %s: %.3g %s" % (what, value, unit), flush=True)
 
+    # -- deliveries a second ------------------------------------------------
 
-def cpu_seconds(pid):
-    fields = open("/proc/%d/stat" % pid).read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def deliver(self, n, table="bench_deal"):
+        """Deliveries a second of n committed at once, and microseconds of the worker's CPU each."""
+        first = self.next_id
+        self.next_id += n
+        cpu = probes.cpu_seconds()
+        psql(ROWS % (table, "Won", first, first + n - 1))
+        begin = time.monotonic()
+        probes.wait_for_deliveries()
+        seconds = time.monotonic() - begin
+        cpu = probes.cpu_seconds() - cpu
+        return n / seconds, cpu * 1e6 / n
 
+    def check(self, n):
+        """Nothing is missing, and every attempt is logged."""
+        ended = psql("SELECT count(*) FILTER (WHERE status = 'Success'), count(*), sum(attempts) FROM webhook.webhook_log")
+        attempts = psql("SELECT count(*) FROM webhook.webhook_attempt")
+        if ended != "%d|%d|%d" % (n, n, n) or attempts != str(n):
+            sys.exit("deliveries are missing: %s, %s attempts, not %d" % (ended, attempts, n))
 
-def peak_memory(pid):
-    """Peak of the memory that is the worker's own (without shared buffers), MB."""
-    status = dict(line.split(":", 1) for line in open("/proc/%d/status" % pid))
-    anonymous = int(status["RssAnon"].split()[0])
-    return anonymous / 1024
+    def backlog(self):
+        n = 50000
+        create_module("bench_deal", self.sink.url)
+        self.deliver(1000)
+        self.body = psql("SELECT request_body FROM webhook.webhook_attempt LIMIT 1")
+        self.note("body, bytes", len(self.body))
+        self.note("record, bytes of JSON", float(psql("SELECT avg(length(record::text)) FROM webhook.webhook_log")))
+        ours, limit = [], []
+        for _ in range(self.repeats):
+            clear("bench_deal")
+            limit.append(self.limit.run(self.sink.url, n, self.body))
+            ours.append(self.deliver(n))
+            self.check(n)
+        self.note("libcurl alone, 50 in flight: requests/s", median(r for r, _ in limit))
+        self.note("libcurl alone: us of CPU each", median(c for _, c in limit))
+        self.note("backlog: deliveries/s", median(r for r, _ in ours))
+        self.note("backlog: us of the worker's CPU each", median(c for _, c in ours))
+        self.judge("backlog of 50,000: rate / libcurl alone", median(o[0] / l[0] for o, l in zip(ours, limit)), "", 0.40, 0.60, True)
+        self.judge("worker's CPU a delivery / libcurl alone", median(o[1] / l[1] for o, l in zip(ours, limit)), "", 2.5, 1.8)
 
+    def held_snapshot(self):
+        """With and without a snapshot that was taken so many deliveries ago."""
+        before = 100000 if self.args.quick else 300000
+        rates = {True: [], False: []}
+        for _ in range(1 if self.args.quick else 3):
+            for held in (False, True):
+                clear("bench_deal")
+                session = probes.Session()
+                if held:
+                    session.ask("BEGIN ISOLATION LEVEL REPEATABLE READ\\; SELECT count(*) FROM webhook.webhook_log")
+                for _ in range(before // 50000):
+                    self.deliver(50000)
+                for _ in range(3):
+                    rates[held].append(self.deliver(50000)[0])
+                session.close()
+        self.note("backlog after %d others: deliveries/s" % before, median(rates[False]))
+        self.note("... under a snapshot held since: deliveries/s", median(rates[True]))
+        self.judge("snapshot held since %d deliveries ago: rate / unheld" % before,
+                   median(rates[True]) / median(rates[False]), "", 0.9, 1.0, True)
 
-def setup(url):
-    psql("""
-        DROP TABLE IF EXISTS bench_deal CASCADE;
-        DROP TABLE IF EXISTS bench_queue;
-        TRUNCATE webhook.webhook_log, webhook.webhook_attempt;
-        CREATE TABLE bench_deal (id bigint PRIMARY KEY, name text, stage text, amount numeric(12,2),
-            probability int, owner_id int, organization_id int, close_date date,
-            created_at timestamptz DEFAULT now(), description text, active boolean DEFAULT true);
-        CREATE TABLE bench_queue (id bigserial PRIMARY KEY, payload jsonb, due timestamptz DEFAULT now());
-        CREATE INDEX ON bench_queue (due);
-        CREATE OR REPLACE FUNCTION bench_enqueue() RETURNS trigger LANGUAGE plpgsql AS
-            $$BEGIN INSERT INTO bench_queue (payload) VALUES (to_jsonb(NEW)); RETURN NULL; END$$;
-        SELECT webhook.create_workflow('bench', 'bench_deal', 'create', $$stage = 'Won'$$);
-        SELECT webhook.create_action('bench', 'bench', '%s',
-            parameters => '{"t": "${id}", "name": "${name}", "amount": "${amount}", "date": "${close_date}",
-                            "owner": {"id": "${owner_id}"}, "description": "${description}"}');
-    """ % url)
+    def history(self):
+        """With rows of history in the log, and without."""
+        n = 1000000 if self.args.quick else 10000000
+        rates = []
+        clear("bench_deal")
+        for _ in range(self.repeats):
+            rates.append(self.deliver(50000)[0])
+        for first in range(1, n, 1000000):
+            psql("""INSERT INTO webhook.webhook_log (workflow_id, action_id, module, operation, record_id, record, status, attempts,
+                        queued_at, dispatched_at, completed_at, http_status, owner)
+                    SELECT 1, 1, 'bench_deal', 'INSERT', i, (SELECT record FROM webhook.webhook_log LIMIT 1), 'Success', 1, t, t, t, 200,
+                        current_user::regrole FROM generate_series(%d, %d) i, now() AS t""" % (first, first + 999999))
+        psql("VACUUM ANALYZE webhook.webhook_log")
+        psql("CHECKPOINT")
+        with_history = [self.deliver(50000)[0] for _ in range(self.repeats)]
+        begin = time.monotonic()
+        psql("SELECT count(*) FROM webhook.stat_action")
+        self.note("stat_action with it, ms", (time.monotonic() - begin) * 1000)
+        begin = time.monotonic()
+        psql("SELECT * FROM webhook.health()")
+        self.note("health() with it, ms", (time.monotonic() - begin) * 1000)
+        clear("bench_deal")
+        rates += [self.deliver(50000)[0] for _ in range(self.repeats)]
+        self.judge("%d million rows of history: rate / empty log" % (n // 1000000), median(with_history) / median(rates),
+                   "", 0.95, 1.0, True)
 
+    # -- latency ------------------------------------------------------------
 
-ROWS = """INSERT INTO bench_deal (id, name, stage, amount, probability, owner_id, organization_id, close_date, description)
-    SELECT i, 'Deal number ' || i, '%s', i %% 100000 + 0.25, i %% 100, i %% 50, i %% 1000, date '2026-01-01' + (i %% 365)::int,
-        repeat('some words about it ', 5) FROM generate_series(%d, %d) i"""
+    def measure_latency(self, n=200):
+        """Milliseconds from the writer's COMMIT (its flush included) to arrival: p50, p99."""
+        session = probes.Session()
+        sent = {}
+        for _ in range(n):
+            i = self.next_id
+            self.next_id += 1
+            sent[i] = int(session.ask("BEGIN\\; %s\\; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint\\; COMMIT"
+                                      % (ROWS % ("bench_ping", "Won", i, i)).replace("\n", " ")))
+            time.sleep(0.05)
+        session.close()
+        deadline = time.monotonic() + 10
+        while True:
+            arrived = self.sink.arrivals()
+            if all(i in arrived for i in sent):
+                break
+            if time.monotonic() > deadline:
+                sys.exit("%d did not arrive" % sum(i not in arrived for i in sent))
+            time.sleep(0.05)
+        times = sorted((arrived[i] - sent[i]) / 1000 for i in sent)
+        return times[n // 2], times[int(n * 0.99)]
 
+    def latency(self):
+        create_module("bench_ping", self.sink.url, "t")
+        create_module("bench_other", self.other.url)
+        create_module("bench_hang", self.hanging.url, timeout="'10 s'")
+        quiet, busy, hung = [], [], []
+        event = (ROWS % ("bench_other", "Won", 1, 10)).replace("SELECT i,", "SELECT %d * 10 + i,", 1)
+        event = event.replace("i % ", "i %% ").replace("\n", " ")
+        for _ in range(self.repeats):
+            quiet.append(self.measure_latency())
+            with probes.traffic(100, event):
+                busy.append(self.measure_latency())
+            clear("bench_other")
+        psql(ROWS % ("bench_hang", "Won", 1, 10000))
+        for _ in range(self.repeats):
+            hung.append(self.measure_latency())
+        psql("DROP TABLE bench_hang, bench_other CASCADE")
+        probes.wait_for_deliveries()
+        for what, times, p50, p99, goal in (
+                ("commit to arrival", quiet, 1, 5, 0.5),
+                ("... while 1,000 a second go elsewhere", busy, 3, 20, None),
+                ("... while a third receiver hangs, 10,000 due", hung,
+                 median(p for p, _ in quiet) * 1.3, max(5, median(p for _, p in quiet) * 2), None)):
+            self.judge(what + ": p50", median(p for p, _ in times), "ms", p50, goal)
+            self.judge(what + ": p99", median(p for _, p in times), "ms", p99, None)
 
-def measure_backlog(n):
-    """Deliveries a second of n committed at once, to the last Success."""
-    psql("TRUNCATE bench_deal, webhook.webhook_log, webhook.webhook_attempt")
-    pid = worker_pid()
-    cpu = cpu_seconds(pid)
-    psql(ROWS % ("Won", 1, n))
-    begin = time.monotonic()
-    if psql("SELECT webhook.wait('10 min')") != "t":
-        sys.exit("the backlog was not delivered")
-    seconds = time.monotonic() - begin
-    cpu = cpu_seconds(pid) - cpu
-    ended = psql("SELECT count(*) FILTER (WHERE status = 'Success'), count(*) FROM webhook.webhook_log")
-    attempts = psql("SELECT count(*) FROM webhook.webhook_attempt")
-    if ended != "%d|%d" % (n, n) or attempts != str(n):
-        sys.exit("deliveries are missing: %s, %s attempts" % (ended, attempts))
-    return n / seconds, cpu * 1e6 / n, peak_memory(pid)
+    # -- what the writer pays -----------------------------------------------
 
+    def insert(self, n, stage, trigger):
+        """Microseconds a row of a bulk INSERT with a trigger: none, plpgsql, or workflows with one or three actions."""
+        clear("bench_write", "bench_queue")
+        psql("DROP TRIGGER IF EXISTS bench_plpgsql ON bench_write")
+        psql("SELECT webhook.enable_workflow('bench_write', %s)" % ("true" if trigger in (1, 3) else "false"))
+        psql("SELECT webhook.enable_action(action_id, %s) FROM webhook.action WHERE title IN ('bench_write 1', 'bench_write 2')"
+             % ("true" if trigger == 3 else "false"))
+        if trigger == "plpgsql":
+            psql("CREATE TRIGGER bench_plpgsql AFTER INSERT ON bench_write FOR EACH ROW WHEN (NEW.stage = 'Won') "
+                 "EXECUTE FUNCTION bench_enqueue()")
+        psql("CHECKPOINT")
+        out = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-c", "\\timing on", "-c", ROWS % ("bench_write", stage, 1, n)],
+                             capture_output=True, text=True, check=True).stdout
+        milliseconds = float([line for line in out.splitlines() if line.startswith("Time:")][-1].split()[1])
+        return milliseconds * 1000 / n
 
-def measure_limit(program, url, n):
-    rate, cpu = subprocess.run([program, url, str(n), "50", "300"], check=True, capture_output=True,
-                               text=True).stdout.split()
-    return float(rate), float(cpu)
+    def writer(self):
+        psql("""DROP TABLE IF EXISTS bench_queue;
+            CREATE TABLE bench_queue (id bigserial PRIMARY KEY, payload jsonb, due timestamptz DEFAULT now());
+            CREATE INDEX ON bench_queue (due);
+            CREATE OR REPLACE FUNCTION bench_enqueue() RETURNS trigger LANGUAGE plpgsql AS
+                $$BEGIN INSERT INTO bench_queue (payload) VALUES (to_jsonb(NEW)); RETURN NULL; END$$""")
+        create_module("bench_write", self.sink.url, actions=3)
+        n = 200000
+        cost = {}
+        probes.switch_worker(False)     # so that only the writer is measured
+        for _ in range(self.repeats):
+            for name, stage, trigger in (("none", "Won", None), ("plpgsql", "Won", "plpgsql"), ("one", "Won", 1),
+                                         ("unmatched", "Lost", 1), ("three", "Won", 3)):
+                cost.setdefault(name, []).append(self.insert(n, stage, trigger))
+        added = {name: median(t - base for t, base in zip(cost[name], cost["none"])) for name in cost}
+        self.note("bulk INSERT, no trigger: us a row", median(cost["none"]))
+        self.note("added by a plpgsql row trigger: us a row", added["plpgsql"])
+        self.note("added by a workflow, every row matching: us a row", added["one"])
+        self.note("added by a workflow of three actions: us a row", added["three"])
+        self.judge("bulk INSERT, all match: added cost / plpgsql's", added["one"] / added["plpgsql"], "", 0.8, 0.5)
+        self.judge("bulk INSERT, none matches: added",
+                   median((u - b) / b for u, b in zip(cost["unmatched"], cost["none"])) * 100, "%", 10, 3)
+        self.judge("three actions: added cost / one's", added["three"] / added["one"], "", 2.0, 1.5)
+        clear("bench_write", "bench_queue")
+        probes.switch_worker(True)
 
+    def transactions(self):
+        """Single-row INSERTs of two clients: transactions a second."""
+        seconds = 5 if self.args.quick else 10
+        script = self.args.directory + "/insert.sql"
+        with open(script, "w") as out:
+            out.write("\\set i random(1, 1000000000000)\n" + ROWS.replace("SELECT i,", "SELECT :i + i,", 1).replace("\n", " ")
+                      % ("bench_write", "Won", 1, 1) + ";\n")
+        ours, theirs = [], []
+        for _ in range(self.repeats):
+            for trigger, rates in (("plpgsql", theirs), (1, ours)):
+                self.insert(10, "Won", trigger)
+                probes.wait_for_deliveries()
+                out = subprocess.run(["pgbench", "-n", "-c", "2", "-j", "1", "-T", str(seconds), "-f", script],
+                                     capture_output=True, text=True, check=True).stdout
+                rates.append(float([line for line in out.splitlines() if line.startswith("tps")][0].split()[2]))
+                probes.wait_for_deliveries()
+        self.note("2 clients, plpgsql trigger, nobody delivering: tps", median(theirs))
+        self.note("2 clients, a workflow, delivered meanwhile: tps", median(ours))
+        self.judge("single-row INSERTs, 2 clients: tps / plpgsql's", median(o / t for o, t in zip(ours, theirs)), "", 0.9, 1.0, True)
 
-def measure_latency(sink, n, first_id):
-    """Milliseconds from the end of the writer's last statement, commit included, to arrival."""
-    process = subprocess.Popen(["psql", "-X", "-q", "-A", "-t"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    sent = {}
-    for i in range(first_id, first_id + n):
-        process.stdin.write("BEGIN\\; %s\\; SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint\\; COMMIT;\n"
-                            % (ROWS % ("Won", i, i)).replace("\n", " "))
-        process.stdin.flush()
-        sent[i] = int(process.stdout.readline())
-        time.sleep(0.05)
-    process.stdin.close()
-    process.wait()
-    psql("SELECT webhook.wait('10 s')")
-    arrived = sink.arrivals()
-    times = sorted((arrived[i] - sent[i]) / 1000 for i in sent if i in arrived)
-    if len(times) != n:
-        sys.exit("%d of %d did not arrive" % (n - len(times), n))
-    return times[len(times) // 2], times[int(len(times) * 0.99)]
+    # -- what is taken and left ---------------------------------------------
 
+    def memory(self):
+        n = 200000 if self.args.quick else 1000000
+        clear("bench_deal")
+        psql(ROWS % ("bench_deal", "Won", 1, n))
+        most = 0
+        for _ in range(50):
+            most = max(most, probes.own_memory())
+            time.sleep(0.1)
+        self.judge("worker's own memory, backlog of %d,000" % (n // 1000), most, "MB", 100, 50)
+        probes.switch_worker(False)
+        clear("bench_deal")
+        probes.switch_worker(True)
 
-def measure_insert(n, stage, trigger):
-    """Microseconds a row of a bulk INSERT with a trigger: none, plpgsql or webhook."""
-    psql("TRUNCATE bench_deal, bench_queue, webhook.webhook_log, webhook.webhook_attempt")
-    psql("DROP TRIGGER IF EXISTS bench_plpgsql ON bench_deal")
-    psql("SELECT webhook.enable_workflow('bench', %s)" % ("true" if trigger == "webhook" else "false"))
-    if trigger == "plpgsql":
-        psql("CREATE TRIGGER bench_plpgsql AFTER INSERT ON bench_deal FOR EACH ROW WHEN (NEW.stage = 'Won') "
-             "EXECUTE FUNCTION bench_enqueue()")
-    psql("CHECKPOINT")
-    out = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-c", "\\timing on", "-c", ROWS % (stage, 1, n)],
-                         capture_output=True, text=True, check=True).stdout
-    milliseconds = float([line for line in out.splitlines() if line.startswith("Time:")][-1].split()[1])
-    psql("TRUNCATE webhook.webhook_log, webhook.webhook_attempt")
-    return milliseconds * 1000 / n
+    def traces(self):
+        """Bytes of disk and of WAL that a delivery leaves, from the second batch on."""
+        n = 50000
+        batches = 4
+        clear("bench_deal")
+        create_module("bench_plain", self.sink.url)
+        psql("SELECT webhook.enable_workflow('bench_plain', false)")
+        wal = probes.wal_bytes()
+        psql(ROWS % ("bench_plain", "Won", 1, n))
+        plain = probes.wal_bytes() - wal
+        wal = 0
+        for batch in range(batches + 1):
+            if batch == 1:
+                size = probes.log_bytes()
+            begin = probes.wal_bytes()
+            self.deliver(n)
+            if batch > 0:
+                wal += probes.wal_bytes() - begin - plain
+            psql("VACUUM webhook.webhook_log, webhook.webhook_attempt")
+        self.judge("disk a finished delivery leaves", (probes.log_bytes() - size) / (n * batches), "bytes", 1500, 900)
+        self.judge("WAL a delivery", wal / (n * batches), "bytes", 3000, 1800)
+        psql("DROP TABLE bench_plain CASCADE")
+
+    # -- TLS ----------------------------------------------------------------
+
+    def tls(self):
+        """The same receiver by http, and by https with HTTP/2; and with two workers."""
+        n = 30000
+        http, https, limits, two = [], [], [], []
+        create_module("bench_http", self.args.http)
+        create_module("bench_https", self.args.https)
+        probes.set_option("webhook.ca_file", "'%s'" % self.args.ca)
+        wait = "SELECT count(*) = %d FROM webhook.stat_worker WHERE database = current_database() AND state = 'running'"
+        self.deliver(1000, "bench_https")
+        for _ in range(self.repeats):
+            http.append(self.deliver(n, "bench_http")[0])
+            https.append(self.deliver(n, "bench_https")[0])
+            limits.append(self.limit.run(self.args.https, n, self.body, self.args.ca)[0])
+        for _ in range(self.repeats):
+            probes.set_option("webhook.workers_per_database", 2)
+            probes.wait_until(wait % 2, "there are two workers")
+            two.append(self.deliver(n, "bench_https")[0])
+            probes.set_option("webhook.workers_per_database", None)
+            probes.wait_until(wait % 1, "there is one worker")
+            https.append(self.deliver(n, "bench_https")[0])
+        self.note("nginx, http: deliveries/s", median(http))
+        self.note("nginx, https with HTTP/2: deliveries/s", median(https))
+        self.note("libcurl alone, https with HTTP/2: requests/s", median(limits))
+        self.note("https with two workers: deliveries/s", median(two))
+        self.judge("HTTPS with HTTP/2: rate / http", median(https) / median(http), "", 0.6, 0.9, True)
+        self.judge("HTTPS: two workers / one", median(two) / median(https), "", 1.0, None, True)
+        psql("DROP TABLE bench_http, bench_https CASCADE")
+
+    # -- all ----------------------------------------------------------------
+
+    def run(self):
+        psql("SELECT webhook.wait()")
+        parts = ["backlog", "latency", "writer", "transactions", "memory", "traces"]
+        if self.args.https:
+            parts.append("tls")
+        parts += ["held_snapshot", "history"]
+        for part in parts:
+            if not self.args.only or part in self.args.only.split(",") or part == "backlog":
+                getattr(self, part)()
+
+    def print_table(self):
+        width = max(len(row[0]) for row in self.rows)
+        print("\n%-*s  %10s  %-5s  %10s  %8s" % (width, "what", "measured", "", "to reach", "beyond"))
+        for what, value, unit, bound, goal, verdict in self.rows:
+            print("%-*s  %10.3g  %-5s  %10.3g  %8s  %s"
+                  % (width, what, value, unit, bound, "" if goal is None else "%.3g" % goal,
+                     {"goal": "reached, and beyond", "yes": "reached", "NO": "falls short"}[verdict]))
 
 
 def main():
@@ -152,61 +366,21 @@ def main():
     parser.add_argument("--limit", required=True)
     parser.add_argument("--directory", required=True)
     parser.add_argument("--json")
+    parser.add_argument("--http", help="URL of a receiver that speaks both")
+    parser.add_argument("--https")
+    parser.add_argument("--ca", help="file with the certificate of its CA")
+    parser.add_argument("--only", help="parts, separated by commas")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    repeats = 3 if args.quick else 5
-    rows = 100000 if args.quick else 200000
-
-    sink = Sink(args.sink, args.directory, "sink")
-    figures = {}
+    bench = Bench(args)
     try:
-        setup(sink.url)
-        psql("SELECT webhook.wait()")
-        backlog, limit = [], []
-        for _ in range(repeats):
-            limit.append(measure_limit(args.limit, sink.url, 50000))
-            backlog.append(measure_backlog(50000))
-        figures["libcurl alone, 50 in flight: requests/s"] = statistics.median(r for r, _ in limit)
-        figures["libcurl alone: CPU each, us"] = statistics.median(c for _, c in limit)
-        figures["backlog of 50,000: deliveries/s"] = statistics.median(b[0] for b in backlog)
-        figures["backlog: worker's CPU each, us"] = statistics.median(b[1] for b in backlog)
-        figures["backlog: worker's own memory, MB"] = max(b[2] for b in backlog)
-        figures["backlog / libcurl alone"] = statistics.median(b[0] / l[0] for b, l in zip(backlog, limit))
-        figures["CPU / libcurl alone"] = statistics.median(b[1] / l[1] for b, l in zip(backlog, limit))
-
-        latency = [measure_latency(sink, 100, 1000000 * (k + 1)) for k in range(repeats)]
-        figures["commit to arrival, one every 50 ms: p50, ms"] = statistics.median(p for p, _ in latency)
-        figures["commit to arrival: p99, ms"] = statistics.median(p for _, p in latency)
-
-        # The worker is kept from delivering meanwhile, so that only the writer is measured.
-        psql("ALTER SYSTEM SET webhook.enabled = off")
-        psql("SELECT pg_reload_conf()")
-        time.sleep(0.5)
-        cost = {}
-        for _ in range(repeats):
-            for name, stage, trigger in (("none", "Won", "none"), ("plpgsql", "Won", "plpgsql"),
-                                         ("webhook", "Won", "webhook"), ("unmatched", "Lost", "webhook")):
-                cost.setdefault(name, []).append(measure_insert(rows, stage, trigger))
-        base = statistics.median(cost["none"])
-        plpgsql = statistics.median(cost["plpgsql"]) - base
-        ours = statistics.median(cost["webhook"]) - base
-        figures["bulk INSERT, no trigger: us a row"] = base
-        figures["added by a plpgsql row trigger: us a row"] = plpgsql
-        figures["added by a workflow, every row matching: us a row"] = ours
-        figures["workflow / plpgsql"] = ours / plpgsql
-        figures["added by a workflow, no row matching: %"] = \
-            statistics.median((u - n) / n for u, n in zip(cost["unmatched"], cost["none"])) * 100
-        psql("ALTER SYSTEM RESET webhook.enabled")
-        psql("SELECT pg_reload_conf()")
+        bench.run()
     finally:
-        sink.stop()
-
-    width = max(len(name) for name in figures)
-    for name, value in figures.items():
-        print("%-*s  %12s" % (width, name, ("%.0f" if value >= 1000 else "%.2f") % value))
+        bench.stop()
+    bench.print_table()
     if args.json:
         with open(args.json, "w") as out:
-            json.dump(figures, out, indent=2)
+            json.dump(bench.figures, out, indent=2)
 
 
 if __name__ == "__main__":

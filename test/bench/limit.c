@@ -3,9 +3,9 @@
  * limit.c
  *	  The limit: what libcurl alone can do, with one thread and no database.
  *
- * Usage: limit URL REQUESTS IN_FLIGHT BODY_BYTES
+ * Usage: limit URL REQUESTS IN_FLIGHT BODY [CAFILE]
  *
- * Posts a body so many times, so many at once, on one multi handle driven by
+ * Posts the text so many times, so many at once, on one multi handle driven by
  * curl_multi_poll, and prints requests a second and microseconds of CPU each.
  *
  *-------------------------------------------------------------------------
@@ -42,25 +42,21 @@ main(int argc, char **argv)
 	struct rusage usage;
 	int			total,
 				in_flight,
-				size,
 				started = 0,
 				done = 0;
-	char	   *body;
+	const char *body;
 	double		begin,
 				seconds,
 				cpu;
 
-	if (argc != 5)
+	if (argc < 5)
 	{
-		fprintf(stderr, "usage: limit URL REQUESTS IN_FLIGHT BODY_BYTES\n");
+		fprintf(stderr, "usage: limit URL REQUESTS IN_FLIGHT BODY [CAFILE]\n");
 		return 2;
 	}
 	total = atoi(argv[2]);
 	in_flight = atoi(argv[3]);
-	size = atoi(argv[4]);
-	body = malloc(size + 1);
-	memset(body, 'x', size);
-	body[size] = '\0';
+	body = argv[4];
 
 	curl_global_init(CURL_GLOBAL_ALL);
 	multi = curl_multi_init();
@@ -75,10 +71,15 @@ main(int argc, char **argv)
 
 		curl_easy_setopt(easy, CURLOPT_URL, argv[1]);
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body);
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long) size);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, (long) strlen(body));
 		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
 		curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ignore);
 		curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+		if (argc > 5)
+		{
+			curl_easy_setopt(easy, CURLOPT_CAINFO, argv[5]);
+			curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+		}
 		curl_multi_add_handle(multi, easy);
 		started++;
 	}

@@ -4,11 +4,12 @@
  *	  An HTTP receiver that costs next to nothing: answers every request on
  *	  keep-alive connections with 200, and writes down when each arrived.
  *
- * Usage: sink PORTFILE TIMESFILE
+ * Usage: sink PORTFILE TIMESFILE [hang]
  *
  * Listens on a free port of 127.0.0.1, which it writes to PORTFILE.  For each
  * request whose body holds "t":<number> it appends "<number> <microseconds>"
- * to TIMESFILE, the second being the time of arrival since the epoch.
+ * to TIMESFILE, the second being the time of arrival since the epoch.  With
+ * "hang" it never answers.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,6 +42,7 @@ static const char answer[] =
 
 static Connection *connections[MAX_FDS];
 static FILE *times;
+static int	is_hanging = 0;
 
 static void
 fail(const char *what)
@@ -94,7 +96,8 @@ serve(int fd, Connection *connection)
 		connection->buffer[total] = '\0';
 		note_arrival(end + 4);
 		connection->buffer[total] = kept;
-		if (send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL) < 0)
+		if (!is_hanging &&
+			send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL) < 0)
 			return 0;
 		connection->len -= total;
 		memmove(connection->buffer, connection->buffer + total, connection->len);
@@ -126,11 +129,12 @@ main(int argc, char **argv)
 	int			epoll = epoll_create1(0);
 	FILE	   *port;
 
-	if (argc != 3)
+	if (argc < 3)
 	{
-		fprintf(stderr, "usage: sink PORTFILE TIMESFILE\n");
+		fprintf(stderr, "usage: sink PORTFILE TIMESFILE [hang]\n");
 		return 2;
 	}
+	is_hanging = argc > 3;
 	times = fopen(argv[2], "a");
 	if (times == NULL)
 		fail(argv[2]);

@@ -332,17 +332,17 @@ harness_stage()
 	fi
 }
 
-# harness_exporter: see that the run has Debian's prometheus-postgres-exporter, if
-# that can be had.  Installed, it would start a service: it is unpacked instead.
-harness_exporter()
+# harness_unpack PACKAGE PROGRAM: see that the run has a program of a package, if that
+# can be had.  Installed, it would start a service: it is unpacked instead.
+harness_unpack()
 {
-	! has prometheus-postgres-exporter || return 0
+	! has "$2" || return 0
 	has apt-get && has dpkg || return 0
-	mkdir "$work/exporter"
-	(cd "$work/exporter" && timeout 30 apt-get -qq -o APT::Sandbox::User=root download prometheus-postgres-exporter &&
-		dpkg -x prometheus-postgres-exporter_*.deb . && mv usr/bin/prometheus-postgres-exporter "$bindir/") \
-		>"$work/exporter.log" 2>&1 || say "no prometheus-postgres-exporter: its test is skipped"
-	rm -rf "$work/exporter"
+	mkdir "$work/unpack"
+	(cd "$work/unpack" && timeout 30 apt-get -qq -o APT::Sandbox::User=root download "$1" &&
+		dpkg -x "$1"_*.deb . && mv "$(find . -name "$2" -type f -perm -u=x | head -n 1)" "$bindir/") \
+		>"$work/unpack.log" 2>&1 || say "no $1: what needs it is skipped"
+	rm -rf "$work/unpack"
 }
 
 # harness_valgrind: have the servers run under valgrind, each process with a log
