@@ -31,6 +31,7 @@
 #define MAX_CLAIM_BYTES (8 * 1024 * 1024)
 #define MAX_RETRY_AFTER (24 * 60 * 60)	/* seconds */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
+#define FEW 2					/* in flight: may go whatever others do */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
@@ -391,6 +392,22 @@ send_flight(WebhookFlight *flight, TimestampTz now)
 	webhook_sender_send(send);
 }
 
+/*
+ * May a lane have one more in flight, with what others may come to need?  What
+ * hangs holds its place until it times out, and many receivers can hang at
+ * once.  So lanes leave an eighth to those that have next to nothing in flight,
+ * and half if theirs has just timed out.  One that is alone may have all.
+ */
+static bool
+has_share(const WebhookLane *lane, int max_in_flight)
+{
+	int			in_flight = webhook_sender_in_flight();
+
+	if (lane->in_flight >= FEW && lane->in_flight < in_flight)
+		max_in_flight -= max_in_flight / (lane->is_suspect ? 2 : 8);
+	return in_flight < max_in_flight;
+}
+
 /* Send the first ready delivery of a lane if it may go now. */
 static bool
 dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
@@ -444,10 +461,10 @@ dispatch(int max_in_flight)
 		is_moving = false;
 		dlist_foreach(iter, &all_lanes)
 		{
-			if (webhook_sender_in_flight() >= max_in_flight)
-				return next;
-			if (dispatch_one(dlist_container(WebhookLane, node, iter.cur),
-							 now, &next))
+			WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+			if (has_share(lane, max_in_flight) &&
+				dispatch_one(lane, now, &next))
 				is_moving = true;
 		}
 	}
@@ -533,6 +550,9 @@ webhook_lane_finish(void)
 	flight->lane->in_flight--;
 	flight->lane->completed++;
 	webhook_shared_release(flight->lane->action_id);
+
+	flight->lane->is_suspect = send->outcome == WEBHOOK_UNANSWERED &&
+		send->duration >= send->timeout * INT64CONST(1000);
 
 	now = GetCurrentTimestamp();
 	if (send->outcome == WEBHOOK_LOCAL_FAILURE ||

@@ -41,7 +41,8 @@
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
 #define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
-#define PURGE_SIZE 1000
+#define PURGE_PAUSE_US (5 * INT64CONST(1000))	/* between its turns */
+#define PURGE_SIZE 250			/* rows a turn: a millisecond or two */
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
@@ -340,7 +341,7 @@ claim(TimestampTz now)
 			continue;
 		if (budget <= 0)
 			break;
-		claim_lane(lane, now, Max(budget / n_hungry, 1), &claimed);
+		claim_lane(lane, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
 		n_hungry--;
 	}
 
@@ -461,7 +462,7 @@ take_turn(void)
 
 		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
 									  &purged_behind, PURGE_SIZE);
-		next_purge_at = is_more ? now + TURN_PAUSE_US * 20 : now + PURGE_INTERVAL_US;
+		next_purge_at = is_more ? now + PURGE_PAUSE_US : now + PURGE_INTERVAL_US;
 		tell_purge(is_more);
 		if (!is_more)
 			purged_behind = 0;

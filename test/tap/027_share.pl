@@ -1,0 +1,95 @@
+# Everybody's share: many receivers of which some hang, a huge backlog beside a
+# small one, two workers on one queue.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use Test::More;
+use Time::HiRes qw(sleep time);
+use WebhookTest;
+
+my $node = start_cluster('share', conf => "max_worker_processes = 16\nwebhook.timeout = 120s");
+my $receiver = start_receiver();
+my $fast = start_receiver(terse => 1);
+
+$node->safe_psql('postgres', q{SET client_min_messages = warning;
+	CREATE TABLE event (id int, kind int, PRIMARY KEY (kind, id))});
+
+# A workflow with an action for the rows of a kind.
+sub action
+{
+	my ($kind, $url) = @_;
+
+	$node->safe_psql('postgres', qq{
+		SELECT webhook.create_workflow('kind $kind', 'event', 'create', 'kind = $kind');
+		SELECT webhook.create_action('kind $kind', 'send', '$url')});
+	return;
+}
+
+sub add
+{
+	my ($kind, $n) = @_;
+
+	$node->safe_psql('postgres',
+		"INSERT INTO event SELECT m.n + i, $kind FROM generate_series(1, $n) i, (SELECT coalesce(max(id), 0) FROM event WHERE kind = $kind) m (n)");
+	return;
+}
+
+sub count_done
+{
+	my ($kind) = @_;
+
+	return $node->safe_psql('postgres', qq{SELECT count(*) FROM webhook.webhook_log l JOIN webhook.workflow w USING (workflow_id)
+		WHERE w.name = 'kind $kind' AND status = 'Success'});
+}
+
+# Twelve receivers hang with a hundred deliveries each, many more than
+# webhook.max_in_flight.  One that comes after them is served at once.
+action($_, $receiver->url("/hang?$_")) for 1 .. 12;
+action(100, $fast->url('/ok'));
+add($_, 100) for 1 .. 12;
+ok(wait_for_sql($node, q{SELECT count(*) > 100 FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'requests hang');
+my $begin = time;
+add(100, 50);
+ok(wait_for_sql($node, q{SELECT count(*) = 50 FROM webhook.webhook_log WHERE status = 'Success'}),
+	'who comes after twelve that hang is served');
+cmp_ok(time - $begin, '<', 30, 'and has not waited for one of them to time out');
+is($node->safe_psql('postgres', 'SELECT sum(in_flight) <= 200, min(in_flight) > 0, max(in_flight) <= 50 FROM webhook.stat_action WHERE queued + in_flight > 0'),
+	't|t|t', 'which is some for each, and in all no more than webhook.max_in_flight');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('kind ' || n) FROM generate_series(1, 12) n});
+$node->restart;
+
+# A receiver with a huge backlog, and one with ten.
+action(200, $fast->url('/many'));
+$node->safe_psql('postgres', q{SELECT webhook.enable_workflow('kind 100', false)});
+action(201, $receiver->url('/few'));
+add(200, 100_000);
+ok(wait_for_sql($node, q{SELECT count(*) > 0 FROM webhook.webhook_attempt a JOIN webhook.webhook_log l USING (log_id)
+	JOIN webhook.workflow w USING (workflow_id) WHERE w.name = 'kind 200'}), 'a huge backlog is under way');
+add(201, 10);
+ok(wait_for_sql($node, q{SELECT count(*) = 10 FROM webhook.webhook_log l JOIN webhook.workflow w USING (workflow_id)
+	WHERE w.name = 'kind 201' AND status = 'Success'}), 'ten others are delivered');
+my $many = count_done(200);
+cmp_ok($many, '<', 100_000, "beside it, with $many of 100,000 done");
+ok(wait_for_delivery($node), 'the backlog is delivered');
+
+# Two workers: nothing twice.
+$node->safe_psql('postgres', 'TRUNCATE webhook.webhook_log, webhook.webhook_attempt');
+set_conf($node, 'webhook.workers_per_database = 2');
+ok(wait_for_sql($node, q{SELECT count(*) = 2 FROM webhook.stat_worker WHERE state = 'running'}), 'two workers');
+my $before = $fast->count;
+add(200, 20_000);
+ok(wait_for_delivery($node), 'they deliver');
+is($fast->count - $before, 20_000, 'each delivery once');
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT log_id) FROM webhook.webhook_attempt}), '20000|20000',
+	'and in one attempt');
+is($node->safe_psql('postgres', q{SELECT count(*) > 0, min(attempts) > 0 FROM webhook.stat_worker}), 't|t',
+	'both have done some of it');
+
+$receiver->stop;
+$fast->stop;
+$node->stop;
+done_testing();
