@@ -158,8 +158,13 @@ create_network(void)
 	curl_multi_setopt(network->multi, CURLMOPT_QUICK_EXIT, 1L);
 #endif
 
-	/* Idle connections beyond it are closed, so descriptors suffice. */
-	curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS, (long) capacity);
+	/*
+	 * Kept connections beyond it are closed, the one that was idle longest
+	 * first.  Over HTTP/2 one is enough for all requests to a receiver, but
+	 * those that come at the same time open one each.
+	 */
+	curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS,
+					  (long) Min(2 * webhook_max_in_flight, capacity));
 	curl_multi_setopt(network->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) capacity);
 	return network;
 }

@@ -42,7 +42,8 @@ class Receiver:
     def __init__(self, program, directory, name, *options):
         self.times = os.path.join(directory, name + ".times")
         port_file = os.path.join(directory, name + ".port")
-        open(self.times, "w").close()
+        for file in (self.times, port_file):
+            open(file, "w").close()
         self.process = subprocess.Popen([program, port_file, self.times, *options])
         deadline = time.monotonic() + 10
         while not (os.path.exists(port_file) and os.path.getsize(port_file) > 0):
