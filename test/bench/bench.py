@@ -105,12 +105,27 @@ class Bench:
             limit.append(self.limit.run(self.sink.url, n, self.body))
             ours.append(self.deliver(n))
             self.check(n)
+        self.note("a commit's own flush, ms", self.measure_flush())
         self.note("libcurl alone, 50 in flight: requests/s", median(r for r, _ in limit))
         self.note("libcurl alone: us of CPU each", median(c for _, c in limit))
         self.note("backlog: deliveries/s", median(r for r, _ in ours))
         self.note("backlog: us of the worker's CPU each", median(c for _, c in ours))
         self.judge("backlog of 50,000: rate / libcurl alone", median(o[0] / l[0] for o, l in zip(ours, limit)), "", 0.40, 0.60, True)
         self.judge("worker's CPU a delivery / libcurl alone", median(o[1] / l[1] for o, l in zip(ours, limit)), "", 2.5, 1.8)
+
+    def measure_flush(self):
+        """Milliseconds that a COMMIT takes on this disk when nobody listens."""
+        psql("CREATE TABLE bench_flush (i int)")
+        session = probes.Session()
+        times = []
+        for i in range(100):
+            session.ask("BEGIN\\; INSERT INTO bench_flush VALUES (%d)\\; SELECT 1" % i)
+            begin = time.monotonic()
+            session.ask("COMMIT\\; SELECT 1")
+            times.append((time.monotonic() - begin) * 1000)
+        session.close()
+        psql("DROP TABLE bench_flush")
+        return median(times)
 
     def held_snapshot(self):
         """With and without a snapshot that was taken so many deliveries ago."""
@@ -309,6 +324,27 @@ class Bench:
         self.judge("WAL a delivery", wal / (n * batches), "bytes", 3000, 1800)
         psql("DROP TABLE bench_plain CASCADE")
 
+    def retention(self):
+        """What is delivered goes again after five seconds, all the time."""
+        clear("bench_deal")
+        probes.set_option("autovacuum_naptime", "'5s'")
+        probes.set_option("webhook.log_retention", "'5s'")
+        rates, sizes = [], []
+        begin = time.monotonic()
+        while time.monotonic() < begin + 300:
+            rates.append(self.deliver(50000)[0])
+            sizes.append((time.monotonic() - begin, probes.log_bytes() / 1e6))
+        probes.set_option("webhook.log_retention", None)
+        probes.set_option("autovacuum_naptime", None)
+        early = max(size for at, size in sizes if 90 <= at < 180)
+        late = max(size for at, size in sizes if at >= 210)
+        self.note("deliveries in five minutes with a purge", 50000 * len(rates))
+        self.note("deliveries/s with a purge", median(rates))
+        self.note("log and attempts, most in minutes 2 and 3: MB", early)
+        self.note("log and attempts, most in the last minute and a half: MB", late)
+        self.judge("purge: rate / that of a backlog", median(rates) / self.figures["backlog: deliveries/s"], "", 0.7, 0.9, True)
+        self.judge("purge: size late / early", late / early, "", 1.2, 1.0)
+
     # -- TLS ----------------------------------------------------------------
 
     def tls(self):
@@ -347,6 +383,8 @@ class Bench:
         if self.args.https:
             parts.append("tls")
         parts += ["held_snapshot", "history"]
+        if not self.args.quick:
+            parts.append("retention")
         for part in parts:
             if not self.args.only or part in self.args.only.split(",") or part == "backlog":
                 getattr(self, part)()
