@@ -1,7 +1,7 @@
 # webhook: transactional webhooks inside PostgreSQL
 #
 #	make, make install, make installcheck	as of every PostgreSQL extension
-#	make demo, test, bench, torture, soak, fuzz	on private clusters; they install what is missing
+#	make demo, test, bench, torture, soak, fuzz, doc	on private clusters; they install what is missing
 
 EXTENSION = webhook
 MODULE_big = webhook
@@ -97,7 +97,7 @@ PKG_CONFIG ?= pkg-config
 
 # demo, test and bench install PostgreSQL where there is none, and call make
 # again: for them its makefiles are not needed yet.
-own_goals = demo test bench torture soak fuzz
+own_goals = demo test bench torture soak fuzz doc
 ifneq ($(filter-out $(own_goals),$(or $(MAKECMDGOALS),all)),)
 
 PG_CPPFLAGS := $(shell $(PKG_CONFIG) --cflags libcurl libxml-2.0)
@@ -130,3 +130,5 @@ fuzz:
 	@test/fuzz/run
 bench:
 	@test/bench/run
+doc:
+	@test/doc/run

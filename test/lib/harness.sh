@@ -324,7 +324,7 @@ harness_stage()
 	"$MAKE" -s -C "$top" PG_CONFIG="$PG_CONFIG" DESTDIR="$work/stage" "$@" install >/dev/null ||
 		die "make install failed"
 	mkdir -p "$work/src/expected" "$work/src/test/isolation/expected"
-	cp -a "$top/sql" "$top/expected" "$top/test" "$work/src/"
+	cp -a "$top/sql" "$top/expected" "$top/test" "$top/doc" "$top/README.md" "$work/src/"
 	if [ "$(id -u)" = 0 ]; then
 		user=nobody
 		! id -u postgres >/dev/null 2>&1 || user=postgres

@@ -29,7 +29,7 @@ import threading
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--port-file", required=True)
+parser.add_argument("--port-file")
 parser.add_argument("--log", required=True)
 parser.add_argument("--port", type=int, default=0)
 parser.add_argument("--tls", nargs=2)
@@ -109,9 +109,10 @@ async def main():
     else:
         server = await loop.create_server(lambda: make_protocol(context), "127.0.0.1", args.port,
                                           ssl=context if args.smtps else None)
-    with open(args.port_file + ".new", "w") as file:
-        file.write(str(server.sockets[0].getsockname()[1]))
-    os.rename(args.port_file + ".new", args.port_file)
+    if args.port_file:
+        with open(args.port_file + ".new", "w") as file:
+            file.write(str(server.sockets[0].getsockname()[1]))
+        os.rename(args.port_file + ".new", args.port_file)
     if not args.no_stdin:
         threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
     await server.serve_forever()

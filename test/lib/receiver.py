@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A receiver of webhooks, for the tests and the demo.
 
-Speaks HTTP/1.1 with keep-alive on a free port of the loopback interface, which
-it writes to a file, and writes every request down as a line of JSON before it
-answers.  How it answers is chosen by the first step of the path:
+Speaks HTTP/1.1 with keep-alive on a free port of the loopback interface (or
+--port), which it writes to a file, and writes every request down as a line of
+JSON before it answers.  How it answers is chosen by the first step of the path:
 
     /ok, and whatever is not named here      200
     /status/503?retry_after=7&body=busy      that status, with Retry-After
@@ -420,7 +420,8 @@ async def serve(args):
     server = await loop.create_server(
         lambda: Connection(receiver), args.host, args.port, ssl=context, backlog=1024, reuse_address=True
     )
-    write_whole(args.port_file, "%d\n" % server.sockets[0].getsockname()[1])
+    if args.port_file:
+        write_whole(args.port_file, "%d\n" % server.sockets[0].getsockname()[1])
     if not args.no_stdin:
         ended = asyncio.Event()
 
@@ -436,7 +437,7 @@ async def serve(args):
 
 def main():
     parser = argparse.ArgumentParser(description="a receiver of webhooks, for tests")
-    parser.add_argument("--port-file", required=True, help="file to write the port to")
+    parser.add_argument("--port-file", help="file to write the port to")
     parser.add_argument("--log", help="file to append a line of JSON to for every request")
     parser.add_argument("--terse", action="store_true", help="log neither headers nor bodies")
     parser.add_argument("--show", action="store_true", help="print every request")
