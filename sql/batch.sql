@@ -134,3 +134,4 @@ DROP TABLE everything;
 DROP TYPE mood, place CASCADE;
 DROP DOMAIN words, cents;
 DROP FUNCTION take_note, count_queued, late;
+TRUNCATE webhook.webhook_log;

@@ -413,30 +413,19 @@ static bool
 dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 {
 	WebhookFlight *flight;
+	TimestampTz moment;
 
 	if (lane->n_ready == 0 || lane->action == NULL)
 		return false;
-	flight = dlist_head_element(WebhookFlight, node, &lane->ready);
-
-	if (lane->action->rate_limit > 0)
+	if (!webhook_shared_acquire(lane->action_id, get_limit(lane),
+								lane->action->rate_limit, now, &moment))
 	{
-		if (!flight->is_reserved)
-		{
-			flight->not_before =
-				webhook_shared_reserve_moment(lane->action_id,
-											  lane->action->rate_limit);
-			flight->is_reserved = true;
-		}
-		if (flight->not_before > now)
-		{
-			if (*next == 0 || flight->not_before < *next)
-				*next = flight->not_before;
-			return false;
-		}
-	}
-	if (!webhook_shared_acquire(lane->action_id, get_limit(lane)))
+		if (moment != 0 && (*next == 0 || moment < *next))
+			*next = moment;
 		return false;
+	}
 
+	flight = dlist_head_element(WebhookFlight, node, &lane->ready);
 	dlist_delete(&flight->node);
 	lane->n_ready--;
 	total_ready--;

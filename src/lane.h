@@ -57,8 +57,6 @@ typedef struct WebhookFlight
 	char	   *record_id;
 	int			attempts;		/* before this one */
 	int			retries;
-	bool		is_reserved;	/* its moment under the rate limit is known */
-	TimestampTz not_before;
 	WebhookRequest *request;	/* NULL: can't be rendered */
 	WebhookSend send;
 	WebhookResult result;

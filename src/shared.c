@@ -35,6 +35,7 @@
 
 #define MAX_REQUESTS 64
 #define MAX_BLOCKED 16
+#define MAX_CATCH_UP_US 10000	/* of an action's rate */
 #define MAX_ACTIONS 4096
 #define BLOCK_TIMEOUT_MS 5000
 
@@ -646,21 +647,44 @@ find_action(int32 action_id)
 	return entry;
 }
 
+/*
+ * Requests of a limited action keep a distance from each other, so that no
+ * second has more of them than it may.  A fast one may catch up a little on
+ * what a worker that was busy has missed, and its distance makes up for that.
+ */
+static bool
+is_time(ActionEntry *entry, int rate, TimestampTz now, TimestampTz *moment)
+{
+	int			slack = rate > 100 ? MAX_CATCH_UP_US : 0;
+	int64		distance = (USECS_PER_SEC + slack + rate - 1) / rate;
+
+	if (entry->next_moment > now + distance)
+		entry->next_moment = now;	/* the clock was put back */
+	*moment = entry->next_moment;
+	if (now < entry->next_moment)
+		return false;
+	entry->next_moment = Max(entry->next_moment, now - slack) + distance;
+	return true;
+}
+
 bool
-webhook_shared_acquire(int32 action_id, int limit)
+webhook_shared_acquire(int32 action_id, int limit, int rate,
+					   TimestampTz now, TimestampTz *moment)
 {
 	ActionEntry *entry;
 	bool		granted = false;
 
+	*moment = 0;
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	entry = find_action(action_id);
 	if (entry != NULL)
 	{
-		granted = entry->in_flight < limit;
+		if (entry->in_flight >= limit)
+			entry->awaited = true;
+		else
+			granted = rate == 0 || is_time(entry, rate, now, moment);
 		if (granted)
 			entry->in_flight++;
-		else
-			entry->awaited = true;
 	}
 	LWLockRelease(shared->lock);
 	return granted;
@@ -726,22 +750,4 @@ webhook_shared_set_failing(int32 action_id, bool is_failing)
 	}
 	LWLockRelease(shared->lock);
 	return is_news;
-}
-
-TimestampTz
-webhook_shared_reserve_moment(int32 action_id, int rate)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz moment = now;
-	ActionEntry *entry;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL)
-	{
-		moment = Max(now, entry->next_moment);
-		entry->next_moment = moment + USECS_PER_SEC / rate;
-	}
-	LWLockRelease(shared->lock);
-	return moment;
 }

@@ -125,11 +125,13 @@ extern void webhook_shared_set_error(const char *message);
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 
 /*
- * Permission for one more request of an action, at most limit at a time over
- * all of the database's workers.  False: all are taken, and the worker will
- * be woken when one is given back.
+ * Permission for one more request of an action, at most "limit" at a time and
+ * "rate" a second (0: any) over all of the database's workers.  False: not now,
+ * but at *moment, or if that is 0 when one is given back, which wakes the
+ * worker.
  */
-extern bool webhook_shared_acquire(int32 action_id, int limit);
+extern bool webhook_shared_acquire(int32 action_id, int limit, int rate,
+								   TimestampTz now, TimestampTz *moment);
 extern void webhook_shared_release(int32 action_id);
 
 /* How many requests of an action are under way, over all workers. */
@@ -140,11 +142,5 @@ extern int	webhook_shared_in_flight(int32 action_id);
  * other worker has said so.
  */
 extern bool webhook_shared_set_failing(int32 action_id, bool is_failing);
-
-/*
- * Reserve the next moment at which an action with a limit of "rate" requests
- * a second may send, over all workers.
- */
-extern TimestampTz webhook_shared_reserve_moment(int32 action_id, int rate);
 
 #endif							/* WEBHOOK_SHARED_H */
