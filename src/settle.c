@@ -171,8 +171,27 @@ typedef enum SettleOutcome
 {
 	SETTLED,
 	IS_LOCKED,					/* by somebody: wait for a later turn */
-	IS_BROKEN					/* can't be stored */
+	IS_PREVENTED,				/* nothing can be stored for the time being */
+	IS_BROKEN					/* this one can't be stored */
 } SettleOutcome;
+
+/* Does an error say nothing of the row, but that there is no room, say? */
+static bool
+is_passing(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			return true;
+		default:
+			/* A limit of the size of files has no SQLSTATE of its own. */
+			return error->saved_errno == EFBIG;
+	}
+}
 
 /* Settle one result in a subtransaction of its own. */
 static SettleOutcome
@@ -195,11 +214,15 @@ settle_one(WebhookFlight *flight)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		outcome = is_passing(error) ? IS_PREVENTED : IS_BROKEN;
+		FreeErrorData(error);
 		webhook_complaint_emit();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		outcome = IS_BROKEN;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -243,7 +266,7 @@ webhook_settle_all(void)
 
 			if (outcome == SETTLED)
 				settled = lappend(settled, lfirst(lc));
-			is_stuck |= outcome == IS_BROKEN;
+			is_stuck |= outcome == IS_PREVENTED || outcome == IS_BROKEN;
 		}
 		unsettled_pause = is_stuck ?
 			Min(unsettled_pause * 2, MAX_DELAY_US) : LOCKED_DELAY_US;
