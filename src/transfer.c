@@ -218,6 +218,8 @@ set_constants(WebhookTransfer *t)
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_UPLOAD_BUFFERSIZE, 16384L);
+	/* Answers are short: a buffer of 16 kB a request is a cache of them lost. */
+	SET(CURLOPT_BUFFERSIZE, 4096L);
 #ifdef HAVE_QUICK_EXIT
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
