@@ -19,7 +19,7 @@ restart_after_crash = on
 });
 my $receiver = start_receiver();
 my $flaky = $receiver->url('/flaky?fail=1');
-my $slow = $receiver->url('/slow?ms=700');
+my $slow = $receiver->url('/slow?ms=' . int(700 * $WebhookTest::patience / 60));
 my $last = 0;
 
 $node->safe_psql('postgres', qq{
