@@ -44,6 +44,7 @@
 #include "utils/uuid.h"
 
 #define N_BUFFERED 64			/* rows of webhook_attempt inserted at once */
+#define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
 
 /* Columns of webhook.webhook_attempt, counted from zero. */
 enum
@@ -327,6 +328,12 @@ copy_jsonb(const TupleTableSlot *slot, int column)
 		DatumGetJsonbPCopy(slot->tts_values[column]);
 }
 
+static Size
+get_size(const Jsonb *jsonb)
+{
+	return jsonb == NULL ? 0 : VARSIZE(jsonb);
+}
+
 static WebhookDelivery *
 read_delivery(TupleTableSlot *slot, TransactionId writer)
 {
@@ -352,7 +359,7 @@ read_delivery(TupleTableSlot *slot, TransactionId writer)
 
 bool
 webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
-				  TimestampTz now, int limit, List **claimed)
+				  TimestampTz now, int limit, List **claimed, bool *exhausted)
 {
 	Oid			dispatched = webhook_log_status("Dispatched");
 	Relation	index;
@@ -360,6 +367,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 	ScanKeyData members[2];
 	IndexScanDesc scan;
 	Target		target;
+	Size		size = 0;
 
 	/* The table comes first, as for whoever drops or rebuilds its indexes. */
 	if (!open_target(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
@@ -381,7 +389,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 	index_rescan(scan, keys, lengthof(keys), NULL, 0);
 
 	*claimed = NIL;
-	while (list_length(*claimed) < limit &&
+	while (list_length(*claimed) < limit && size < MAX_CLAIM_SIZE &&
 		   index_getnext_slot(scan, ForwardScanDirection, target.slot))
 	{
 		TransactionId writer;
@@ -407,10 +415,13 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 
 			delivery->tid = target.new_slot->tts_tid;
 			*claimed = lappend(*claimed, delivery);
+			size += get_size(delivery->record) +
+				get_size(delivery->old_record) + get_size(delivery->computed);
 			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
 			cursor->log_id = delivery->log_id;
 		}
 	}
+	*exhausted = list_length(*claimed) < limit && size < MAX_CLAIM_SIZE;
 	index_endscan(scan);
 	PopActiveSnapshot();
 	index_close(index, AccessShareLock);
