@@ -46,6 +46,10 @@ SELECT p, try(p::json) FROM unnest(ARRAY[
 	'{"a..b": 1}', '{".a": 1}', '{"a.": 1}', '{"": 1}', '{"0.a": 1}', '{"a": {"b": 1, "b": 2}}', '{"a": {"b": "${nme}"}}',
 	'{"a": "${name.x}"}', '{"a": "${= 1 + }"}',
 	'{}', '{"a\\.b": 1, "a": 2}', '{"a.1": 1, "a.0": 2}', '{"@a": 1}', '{"a": "${Close Date} ${\"Close Date\"} ${new.NAME} ${old} ${old.old}"}']) p;
+-- how deep they nest
+SELECT n, try(('{"' || repeat('a.', n) || 'a": 1}')::json) AS name, try(('{"a": ' || repeat('[', n) || repeat(']', n) || '}')::json) AS value
+FROM unnest('{101, 5000}'::int[]) n;
+SELECT try(('{"' || repeat('a.', 200000) || 'a": 1}')::json);
 SELECT p, try(p::json, 'JSONARRAY') FROM unnest(ARRAY['{"0.a": 1, "b": 2}', '{"1.a": 1}', '{"0": 1}', '{"0.a": 1, "1.a": 2}', '{"a": 1}']) p;
 SELECT p, try(p::json, 'XML') FROM unnest(ARRAY['{"0.a": 1}', '{"a.@": 1}', '{"a.@id": {"b": 1}}', '{"a.@id": "${id}", "a.b": 1}', '{"a.@b": 1, "a.b": 2}', '{"a.@b]": 1, "a.@b\\": 2}', '{"a.@b": 1, "a": "x"}']) p;
 SELECT p, try(p::json, 'FORM') FROM unnest(ARRAY['{"0.a": 1}', '{"a.@id": "${id}"}']) p;

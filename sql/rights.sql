@@ -128,6 +128,13 @@ REVOKE SELECT ON person FROM regress_webhook_owner;
 INSERT INTO deal VALUES (2, 1, 100);
 SELECT status, error FROM webhook.webhook_log WHERE record_id = '2';
 GRANT SELECT ON person TO regress_webhook_owner;
+REVOKE SELECT ON deal FROM regress_webhook_owner;
+INSERT INTO deal VALUES (6, 1, 100);
+SELECT status, record_id, record, computed, error FROM webhook.webhook_log ORDER BY log_id DESC LIMIT 1;
+SELECT webhook.run_workflow('deal made');
+SELECT p.body FROM webhook.preview(:action_id, '1') p;
+GRANT SELECT ON deal TO regress_webhook_owner;
+DELETE FROM deal WHERE id = 6;
 
 -- an expression has the owner's rights, not the writer's, and can't change roles
 SET ROLE regress_webhook_stranger;
@@ -135,6 +142,49 @@ SELECT webhook.create_action('mine', 'y', 'https://example.com/', parameters => 
 RESET ROLE;
 INSERT INTO other VALUES (1, 'x');
 SELECT computed FROM webhook.webhook_log WHERE module = 'other'::regclass ORDER BY log_id DESC LIMIT 1;
+
+-- Types may call functions of their owner, even to read a constant: a superuser
+-- who does something with another's workflow lends them nothing.
+GRANT CREATE ON SCHEMA crm TO regress_webhook_stranger;
+SET ROLE regress_webhook_stranger;
+CREATE TABLE heard (n serial, who name);
+GRANT ALL ON heard TO PUBLIC;
+GRANT ALL ON SEQUENCE heard_n_seq TO PUBLIC;
+CREATE FUNCTION hear() RETURNS boolean LANGUAGE sql VOLATILE AS 'INSERT INTO crm.heard (who) VALUES (current_user) RETURNING true';
+CREATE DOMAIN trap AS int CHECK (hear());
+CREATE TYPE trapped AS (trap trap);
+CREATE TYPE enumerated AS ENUM ('x');
+CREATE FUNCTION trap_json(enumerated) RETURNS json LANGUAGE sql VOLATILE AS $$SELECT CASE WHEN crm.hear() THEN '"x"'::json END$$;
+CREATE CAST (enumerated AS json) WITH FUNCTION trap_json(enumerated);
+CREATE TABLE trapper (id trap PRIMARY KEY, c trapped, e enumerated, n int);
+INSERT INTO trapper VALUES (1, '(1)', 'x', 1);
+SELECT webhook.create_workflow('trap', 'trapper', 'update', $$c IS DISTINCT FROM '(7)'::crm.trapped AND crm.hear()$$, 'change', owner_email => '${= new.e}') > 0;
+SELECT webhook.create_action('trap', 'x', 'https://example.com/', parameters => '{"a": "${e}", "b": "${= new.e}", "c": "${= new.c IS DISTINCT FROM \u0027(8)\u0027::crm.trapped AND crm.hear()}"}') AS trap_id \gset
+RESET ROLE;
+TRUNCATE heard;
+SELECT p.body FROM webhook.preview(:trap_id, '1') p;
+SELECT webhook.test(:trap_id, '1') > 0;
+SELECT webhook.run_workflow('trap');
+SELECT webhook.cancel(log_id) FROM webhook.webhook_log WHERE action_id = :trap_id;
+UPDATE webhook.webhook_log SET computed = NULL, error = 'x' WHERE action_id = :trap_id;
+SELECT webhook.retry(min(log_id)) FROM webhook.webhook_log WHERE action_id = :trap_id;
+UPDATE webhook.webhook_log SET computed = NULL WHERE action_id = :trap_id;
+SELECT webhook.retry_failed(:trap_id) > 0;
+SELECT webhook.alter_workflow('trap', recurrence => 'every');
+SELECT webhook.alter_workflow('trap', condition => $$c IS DISTINCT FROM '(9)'::crm.trapped$$);
+SELECT webhook.alter_workflow('trap', owner_email => $$${= (new.c IS DISTINCT FROM '(8)'::crm.trapped)::text}$$);
+SELECT webhook.alter_action(:trap_id, parameters => '{"a": "${= new.c IS DISTINCT FROM \u0027(8)\u0027::crm.trapped}"}');
+SELECT webhook.enable_workflow('trap', false);
+SELECT webhook.enable_workflow('trap');
+SELECT count(*) > 0 FROM webhook.import(webhook.export());
+ALTER TABLE trapper RENAME COLUMN n TO m;
+SELECT who, count(*) > 10 AS often FROM heard GROUP BY who;
+SET ROLE regress_webhook_stranger;
+ALTER TABLE trapper RENAME COLUMN m TO n;
+RESET ROLE;
+SELECT webhook.drop_workflow('trap');
+SELECT who FROM heard GROUP BY who;
+REVOKE CREATE ON SCHEMA crm FROM regress_webhook_stranger;
 
 -- secrets: in no table, view, function's result or document that others can read
 SET ROLE regress_webhook_member;

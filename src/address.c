@@ -9,8 +9,11 @@
  * be judged from the text; what is judged here is the address that is really
  * about to be connected to.
  *
+ * The administrator's own servers, for mail and as a proxy, may stand anywhere;
+ * for them there are lists of their own.
+ *
  * Runs in workers (the judgement) and, as the check hook of
- * webhook.allowed_networks, in every process.
+ * webhook.allowed_networks and the other lists, in every process.
  *
  *-------------------------------------------------------------------------
  */
@@ -174,6 +177,30 @@ webhook_address_allowed(const struct sockaddr *address,
 								 networks);
 		default:
 			return false;
+	}
+}
+
+bool
+webhook_address_listed(const struct sockaddr *address,
+					   const WebhookNetworks *networks)
+{
+	const uint8 *bytes;
+
+	switch (address->sa_family)
+	{
+		case AF_INET:
+			bytes = (const uint8 *)
+				&((const struct sockaddr_in *) address)->sin_addr;
+			return is_allowed_by(AF_INET, bytes, networks);
+		case AF_INET6:
+			bytes = (const uint8 *)
+				&((const struct sockaddr_in6 *) address)->sin6_addr;
+			if (memcmp(bytes, mapped_prefix, sizeof(mapped_prefix)) == 0)
+				return is_allowed_by(AF_INET, bytes + sizeof(mapped_prefix),
+									 networks);
+			return is_allowed_by(AF_INET6, bytes, networks);
+		default:
+			return true;
 	}
 }
 

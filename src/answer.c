@@ -267,6 +267,11 @@ describe_unconnected(WebhookTransfer *t)
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
 		FAIL("could not open a socket: %s", strerror(t->socket_errno));
 	}
+	else if (t->is_address_refused && t->has_proxy)
+	{
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		FAIL("address %s of the proxy is not in webhook.proxy_networks", t->address);
+	}
 	else if (t->is_address_refused)
 		FAIL("address %s is not public; add it to webhook.allowed_networks if this receiver is meant to be inside",
 			 t->address);

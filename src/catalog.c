@@ -161,13 +161,19 @@ webhook_catalog_owner(void)
 }
 
 void
-webhook_scope_enter(WebhookScope *scope, Oid role)
+webhook_scope_enter_to_parse(WebhookScope *scope, Oid role)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	SetUserIdAndSecContext(role, scope->sec_context |
 						   SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
+}
+
+void
+webhook_scope_enter(WebhookScope *scope, Oid role)
+{
+	webhook_scope_enter_to_parse(scope, role);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);

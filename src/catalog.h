@@ -53,6 +53,12 @@ extern void webhook_scope_enter(WebhookScope *scope, Oid role);
 extern void webhook_scope_leave(const WebhookScope *scope);
 
 /*
+ * The same under the caller's search path, to read what somebody wrote: a
+ * constant of a type of his may call a function of his.
+ */
+extern void webhook_scope_enter_to_parse(WebhookScope *scope, Oid role);
+
+/*
  * A number that changes whenever workflows or actions may have: compare it
  * with the one remembered.
  */

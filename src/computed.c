@@ -142,14 +142,20 @@ find_text(Jsonb *object, const char *name)
 }
 
 static char *
-compile(const WebhookWanted *want, Relation module)
+compile(const WebhookWanted *want, Relation module, Oid owner)
 {
 	const WebhookPlaceholder *placeholder = want->placeholder;
+	WebhookScope scope;
+	char	   *compiled;
 
 	if (placeholder->kind == WEBHOOK_PLACEHOLDER_PATH)
 		return webhook_path_compile(placeholder->steps, placeholder->exacts,
 									placeholder->is_old, module, want->what);
-	return webhook_expression_compile(placeholder->expression, module, want->what);
+	webhook_scope_enter_to_parse(&scope, owner);
+	compiled = webhook_expression_compile(placeholder->expression, module,
+										  want->what);
+	webhook_scope_leave(&scope);
+	return compiled;
 }
 
 static void
@@ -178,7 +184,7 @@ find_compiled(const WebhookWanted *want, Jsonb *known, Relation module,
 		webhook_guard_call(check_compiled, &args) != NULL)
 		args.compiled = NULL;
 	if (args.compiled == NULL)
-		args.compiled = compile(want, module);
+		args.compiled = compile(want, module, owner);
 	callback.callback = on_error;
 	callback.arg = &context;
 	callback.previous = error_context_stack;

@@ -299,7 +299,8 @@ load_action(int32 action_id)
 
 /*
  * A record of an action's module as it is now, with the related and computed
- * values that the action asks for.
+ * values that the action asks for.  The module's types may call functions of
+ * their owners': the caller's rights are no business of theirs.
  */
 static void
 look_up_record(const WebhookAction *action, const char *record_id,
@@ -307,8 +308,11 @@ look_up_record(const WebhookAction *action, const char *record_id,
 {
 	Relation	module = table_open(action->module, AccessShareLock);
 	HeapTuple	tuple = webhook_lookup_record(module, action->owner, record_id);
+	WebhookScope scope;
 
+	webhook_scope_enter(&scope, action->owner);
 	webhook_record_read(record, module, tuple, NULL);
+	webhook_scope_leave(&scope);
 	if (record->error != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),

@@ -22,6 +22,7 @@
 #include "record.h"
 #include "seen.h"
 #include "shared.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
@@ -383,6 +384,19 @@ add_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 #undef SET
 }
 
+/* What the owner may no longer read is not for him to send; NULL: he may. */
+static char *
+find_lack_of_rights(const WebhookEventWorkflow *workflow)
+{
+	char	   *owner;
+
+	if (pg_class_aclcheck(workflow->module, workflow->owner, ACL_SELECT) == ACLCHECK_OK)
+		return NULL;
+	owner = GetUserNameFromId(workflow->owner, true);
+	return psprintf("the workflow's owner \"%s\" may not read table \"%s\"",
+					owner != NULL ? owner : "?", get_rel_name(workflow->module));
+}
+
 bool
 webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 					Relation rel, HeapTuple tuple, HeapTuple old_tuple)
@@ -391,16 +405,21 @@ webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 	Values		values = {NULL, NULL};
 	MemoryContext context;
 	MemoryContext old_context;
+	char	   *lack;
 	bool		is_queued = false;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "webhook event",
 									ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
-	webhook_record_read(&record, rel, tuple, old_tuple);
+	lack = find_lack_of_rights(workflow);
+	if (lack == NULL)
+		webhook_record_read(&record, rel, tuple, old_tuple);
+	else
+		record = (WebhookRecord) {.error = lack};
 	if (!workflow->first || record.record_id == NULL ||
 		webhook_seen_note(workflow->workflow_id, record.record_id))
 	{
-		if (workflow->computed != NULL)
+		if (workflow->computed != NULL && lack == NULL)
 			workflow = compute(workflow->workflow_id, rel, tuple,
 							   strcmp(operation, "DELETE") == 0 ? tuple : old_tuple,
 							   &values);

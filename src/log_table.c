@@ -23,9 +23,9 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -33,6 +33,7 @@
 #include "executor/executor.h"
 #include "log_table.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -43,6 +44,7 @@
 #include "utils/uuid.h"
 
 #define N_BUFFERED 64			/* rows of webhook_attempt inserted at once */
+#define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
 
 /* Columns of webhook.webhook_attempt, counted from zero. */
 enum
@@ -66,6 +68,7 @@ typedef struct Target
 	ResultRelInfo *rri;
 	TupleTableSlot *slot;		/* what is there */
 	TupleTableSlot *new_slot;	/* what is to be there */
+	TupleTableSlot *lock_slot;	/* what is there, once it is locked */
 } Target;
 
 /* No trigger but our own, which tells the worker of others' changes only. */
@@ -93,6 +96,7 @@ is_plain(Relation rel, int natts)
 
 	return rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
+		!rel->rd_rel->relispartition && !rel->rd_rel->relhassubclass &&
 		RelationGetNumberOfAttributes(rel) == natts &&
 		!has_foreign_triggers(rel->trigdesc) && rel->rd_rules == NULL &&
 		(constr == NULL ||
@@ -118,6 +122,7 @@ open_target(Target *target, Oid relid, int natts, CmdType command)
 	ExecOpenIndices(target->rri, false);
 	target->slot = table_slot_create(rel, NULL);
 	target->new_slot = table_slot_create(rel, NULL);
+	target->lock_slot = table_slot_create(rel, NULL);
 	return true;
 }
 
@@ -126,6 +131,7 @@ close_target(Target *target)
 {
 	ExecDropSingleTupleTableSlot(target->slot);
 	ExecDropSingleTupleTableSlot(target->new_slot);
+	ExecDropSingleTupleTableSlot(target->lock_slot);
 	ExecCloseIndices(target->rri);
 	FreeExecutorState(target->estate);
 	relation_close(target->rel, NoLock);
@@ -174,21 +180,49 @@ set_null(Target *target, int column)
 	target->new_slot->tts_isnull[column] = true;
 }
 
-/* Write the new version; false: somebody has locked or changed the row. */
+/*
+ * Has somebody locked or changed the row, be it in a transaction that is over?
+ * This is a look without a lock: it may be too late by a moment.
+ */
+static bool
+is_marked(TupleTableSlot *slot)
+{
+#ifdef USE_ASSERT_CHECKING
+	return true;				/* heap_update asserts that nobody is */
+#else
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+	return (tuple->t_data->t_infomask & HEAP_XMAX_INVALID) == 0;
+#endif
+}
+
+/*
+ * Write the new version; false: somebody has locked or changed the row.
+ *
+ * An update that is not to wait is refused for the sake of any lock, even one
+ * that is not in its way (FOR KEY SHARE): a row that bears a mark is locked
+ * first, and then there is nothing left to be waited for.
+ */
 static bool
 finish_version(Target *target)
 {
+	CommandId	cid = GetCurrentCommandId(true);
+	bool		is_locked = is_marked(target->slot);
 	TM_FailureData failure;
 	LockTupleMode lock_mode;
 	WebhookUpdateIndexes indexes;
-	TM_Result	result;
 
 	ExecStoreVirtualTuple(target->new_slot);
-	result = table_tuple_update(target->rel, &target->slot->tts_tid,
-								target->new_slot, GetCurrentCommandId(true),
-								GetActiveSnapshot(), InvalidSnapshot, false,
-								&failure, &lock_mode, &indexes);
-	if (result != TM_Ok)
+	if (is_locked &&
+		table_tuple_lock(target->rel, &target->slot->tts_tid,
+						 GetActiveSnapshot(), target->lock_slot, cid,
+						 LockTupleNoKeyExclusive, LockWaitSkip, 0,
+						 &failure) != TM_Ok)
+		return false;
+	if (table_tuple_update(target->rel, &target->slot->tts_tid,
+						   target->new_slot, cid, GetActiveSnapshot(),
+						   InvalidSnapshot, is_locked, &failure, &lock_mode,
+						   &indexes) != TM_Ok)
 		return false;
 	if (webhook_has_to_index(indexes))
 		(void) webhook_update_index_tuples(target->rri, target->new_slot,
@@ -202,24 +236,54 @@ finish_version(Target *target)
  * ---------------------------------------------------------------------
  */
 
+/* Is it what the keys below are made for, and does it know every row? */
+static bool
+is_due_index(Relation index, Relation log)
+{
+	static const AttrNumber columns[] = {
+		LOG_ACTION_ID + 1, LOG_RETRY_AT + 1, LOG_LOG_ID + 1
+	};
+	List	   *predicate;
+	NullTest   *test;
+
+	if (index->rd_index->indrelid != RelationGetRelid(log) ||
+		!index->rd_index->indisvalid ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		index->rd_index->indnkeyatts != lengthof(columns))
+		return false;
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		if (index->rd_index->indkey.values[i] != columns[i] ||
+			index->rd_indoption[i] != 0)
+			return false;
+	}
+
+	/* Made over rows of which our snapshot may see an older version. */
+	if (index->rd_index->indcheckxmin &&
+		!TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+							   TransactionXmin))
+		return false;
+
+	predicate = RelationGetIndexPredicate(index);
+	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
+		return predicate == NIL;
+	test = linitial_node(NullTest, predicate);
+	return test->nulltesttype == IS_NOT_NULL && IsA(test->arg, Var) &&
+		((Var *) test->arg)->varattno == LOG_RETRY_AT + 1;
+}
+
 /* webhook_log_due_idx as it was made; NULL: not so any more. */
 static Relation
-open_due_index(void)
+open_due_index(Relation log)
 {
-	Oid			nspoid = get_namespace_oid("webhook", true);
-	Oid			oid = get_relname_relid("webhook_log_due_idx", nspoid);
+	Oid			oid = get_relname_relid("webhook_log_due_idx",
+										RelationGetNamespace(log));
 	Relation	index;
 
 	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX)
 		return NULL;
 	index = index_open(oid, AccessShareLock);
-	if (index->rd_index->indrelid == webhook_catalog_relation(WEBHOOK_REL_LOG) &&
-		index->rd_index->indisvalid &&
-		index->rd_rel->relam == BTREE_AM_OID &&
-		index->rd_index->indnkeyatts == 3 &&
-		index->rd_index->indkey.values[0] == LOG_ACTION_ID + 1 &&
-		index->rd_index->indkey.values[1] == LOG_RETRY_AT + 1 &&
-		index->rd_index->indkey.values[2] == LOG_LOG_ID + 1)
+	if (is_due_index(index, log))
 		return index;
 	index_close(index, AccessShareLock);
 	return NULL;
@@ -264,6 +328,12 @@ copy_jsonb(const TupleTableSlot *slot, int column)
 		DatumGetJsonbPCopy(slot->tts_values[column]);
 }
 
+static Size
+get_size(const Jsonb *jsonb)
+{
+	return jsonb == NULL ? 0 : VARSIZE(jsonb);
+}
+
 static WebhookDelivery *
 read_delivery(TupleTableSlot *slot, TransactionId writer)
 {
@@ -289,30 +359,37 @@ read_delivery(TupleTableSlot *slot, TransactionId writer)
 
 bool
 webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
-				  TimestampTz now, int limit, List **claimed)
+				  TimestampTz now, int limit, List **claimed, bool *exhausted)
 {
-	Relation	index = open_due_index();
 	Oid			dispatched = webhook_log_status("Dispatched");
+	Relation	index;
 	ScanKeyData keys[3];
 	ScanKeyData members[2];
 	IndexScanDesc scan;
 	Target		target;
+	Size		size = 0;
 
-	if (index == NULL)
-		return false;
+	/* The table comes first, as for whoever drops or rebuilds its indexes. */
 	if (!open_target(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
 					 LOG_NATTS, CMD_UPDATE))
+		return false;
+	index = open_due_index(target.rel);
+	if (index == NULL)
 	{
-		index_close(index, AccessShareLock);
+		close_target(&target);
 		return false;
 	}
+
+	/* What the turn itself has changed is seen, as by a statement. */
+	PushCopiedSnapshot(GetActiveSnapshot());
+	UpdateActiveSnapshotCommandId();
 	make_keys(keys, members, action_id, cursor, now);
 	scan = webhook_index_beginscan(target.rel, index, GetActiveSnapshot(),
 								   lengthof(keys));
 	index_rescan(scan, keys, lengthof(keys), NULL, 0);
 
 	*claimed = NIL;
-	while (list_length(*claimed) < limit &&
+	while (list_length(*claimed) < limit && size < MAX_CLAIM_SIZE &&
 		   index_getnext_slot(scan, ForwardScanDirection, target.slot))
 	{
 		TransactionId writer;
@@ -338,13 +415,17 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 
 			delivery->tid = target.new_slot->tts_tid;
 			*claimed = lappend(*claimed, delivery);
+			size += get_size(delivery->record) +
+				get_size(delivery->old_record) + get_size(delivery->computed);
 			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
 			cursor->log_id = delivery->log_id;
 		}
 	}
+	*exhausted = list_length(*claimed) < limit && size < MAX_CLAIM_SIZE;
 	index_endscan(scan);
-	close_target(&target);
+	PopActiveSnapshot();
 	index_close(index, AccessShareLock);
+	close_target(&target);
 	return true;
 }
 

@@ -48,7 +48,8 @@ extern Oid	webhook_log_status(const char *label);
  * it takes a statement, because of what has been done to the table.
  */
 extern bool webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
-							  TimestampTz now, int limit, List **claimed);
+							  TimestampTz now, int limit, List **claimed,
+							  bool *exhausted);
 
 /*
  * Record what became of deliveries.  Returns those of the results for which it

@@ -126,6 +126,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 				 errhint("Its records can't be told apart.")));
 	split_key(record_id, n, columns);
 
+	webhook_scope_enter(&scope, role);
 	initStringInfo(&sql);
 	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
@@ -144,7 +145,6 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 						 get_equality(attr->atttypid), i + 1);
 	}
 
-	webhook_scope_enter(&scope, role);
 	SPI_connect();
 	if (SPI_execute_with_args(sql.data, n, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look up a record");

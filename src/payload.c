@@ -18,6 +18,8 @@
 #include "utils/builtins.h"
 #include "utils/jsonfuncs.h"
 
+#define MAX_DEPTH 100			/* of parameters */
+
 /* While parameters are parsed. */
 typedef struct ParseState
 {
@@ -70,6 +72,16 @@ webhook_content_type_header(WebhookContentType type)
  * ---------------------------------------------------------------------
  */
 
+static void
+fail_depth(const char *parameter)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("parameter \"%.*s\" nests deeper than %d levels",
+					pg_mbcliplen(parameter, strlen(parameter), NAMEDATALEN - 1),
+					parameter, MAX_DEPTH)));
+}
+
 /* The steps of a dotted name; "\." and "\\" stand for themselves. */
 static List *
 split_name(const char *name)
@@ -91,6 +103,8 @@ split_name(const char *name)
 						 errhint("Dots nest; a dot that belongs to the name is written \\.")));
 			steps = lappend(steps, pstrdup(step.data));
 			resetStringInfo(&step);
+			if (list_length(steps) > MAX_DEPTH)
+				fail_depth(name);
 			if (*p == '\0')
 				return steps;
 		}
@@ -330,6 +344,8 @@ open_container(ParseState *state, WebhookNodeKind kind)
 		state->stack = list_make1(state->root);
 		return;
 	}
+	if (list_length(state->stack) > MAX_DEPTH)
+		fail_depth(state->parameter);
 	node = make_node(kind, NULL);
 	node->constant = state->field;	/* kept here while it is open */
 	state->stack = lappend(state->stack, node);

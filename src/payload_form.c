@@ -13,10 +13,11 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "payload.h"
 #include "utils/builtins.h"
 
-static void write_jsonb(const char *name, const JsonbValue *value, StringInfo out);
+static void write_jsonb(StringInfo name, const JsonbValue *value, StringInfo out);
 
 static void
 encode(StringInfo out, const char *text, int len)
@@ -37,64 +38,70 @@ encode(StringInfo out, const char *text, int len)
 	}
 }
 
-/* name, or name below parent: both in the form they are sent in. */
-static char *
-make_name(const char *parent, const char *name, int len)
+/*
+ * Names are in the form they are sent in.  One buffer has that of the place which
+ * is being written: a step is added on the way down, and taken away on the way up.
+ */
+static void
+add_step(StringInfo name, const char *step, int len)
 {
-	StringInfoData out;
+	bool		is_below = name->len > 0;
 
-	initStringInfo(&out);
-	appendStringInfoString(&out, parent);
-	if (parent[0] != '\0')
-		appendStringInfoChar(&out, '[');
-	encode(&out, name, len);
-	if (parent[0] != '\0')
-		appendStringInfoChar(&out, ']');
-	return out.data;
-}
-
-static char *
-make_index(const char *parent, int index)
-{
-	return psprintf("%s[%d]", parent, index);
+	if (is_below)
+		appendStringInfoChar(name, '[');
+	encode(name, step, len);
+	if (is_below)
+		appendStringInfoChar(name, ']');
 }
 
 static void
-write_pair(const char *name, const char *value, int len, StringInfo out)
+take_away(StringInfo name, int len)
+{
+	name->len = len;
+	name->data[len] = '\0';
+}
+
+static void
+write_pair(StringInfo name, const char *value, int len, StringInfo out)
 {
 	if (out->len > 0)
 		appendStringInfoChar(out, '&');
-	appendStringInfoString(out, name);
+	appendBinaryStringInfo(out, name->data, name->len);
 	appendStringInfoChar(out, '=');
 	encode(out, value, len);
+	webhook_template_check_size(out->len);
 }
 
 /* The members of an object or array from the record. */
 static void
-write_container(const char *name, JsonbContainer *container, StringInfo out)
+write_container(StringInfo name, JsonbContainer *container, StringInfo out)
 {
 	JsonbIterator *it = JsonbIteratorInit(container);
 	JsonbValue	value;
 	JsonbIteratorToken token;
-	char	   *child = NULL;
+	int			len = name->len;
 	int			i = 0;
 
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
-			child = make_name(name, value.val.string.val, value.val.string.len);
+			add_step(name, value.val.string.val, value.val.string.len);
 		else if (token == WJB_ELEM)
-			write_jsonb(make_index(name, i++), &value, out);
-		else if (token == WJB_VALUE)
-			write_jsonb(child, &value, out);
+			appendStringInfo(name, "[%d]", i++);
+		if (token == WJB_ELEM || token == WJB_VALUE)
+		{
+			write_jsonb(name, &value, out);
+			take_away(name, len);
+		}
 	}
 }
 
 static void
-write_jsonb(const char *name, const JsonbValue *value, StringInfo out)
+write_jsonb(StringInfo name, const JsonbValue *value, StringInfo out)
 {
 	StringInfoData text;
 
+	check_stack_depth();
 	if (value->type == jbvBinary)
 	{
 		write_container(name, value->val.binary.data, out);
@@ -106,11 +113,12 @@ write_jsonb(const char *name, const JsonbValue *value, StringInfo out)
 }
 
 static void
-write_node(const char *name, const WebhookNode *node, const WebhookEvent *event,
+write_node(StringInfo name, const WebhookNode *node, const WebhookEvent *event,
 		   StringInfo out)
 {
 	JsonbValue	value;
 	ListCell   *lc;
+	int			len = name->len;
 	int			i = 0;
 
 	switch (node->kind)
@@ -133,9 +141,12 @@ write_node(const char *name, const WebhookNode *node, const WebhookEvent *event,
 	{
 		WebhookNode *child = lfirst(lc);
 
-		write_node(node->kind == WEBHOOK_NODE_ARRAY ? make_index(name, i++) :
-				   make_name(name, child->name, strlen(child->name)),
-				   child, event, out);
+		if (node->kind == WEBHOOK_NODE_ARRAY)
+			appendStringInfo(name, "[%d]", i++);
+		else
+			add_step(name, child->name, strlen(child->name));
+		write_node(name, child, event, out);
+		take_away(name, len);
 	}
 }
 
@@ -143,8 +154,11 @@ void
 webhook_payload_form(const WebhookPayload *payload, const WebhookEvent *event,
 					 StringInfo body)
 {
+	StringInfoData name;
+
+	initStringInfo(&name);
 	if (payload->root != NULL)
-		write_node("", payload->root, event, body);
+		write_node(&name, payload->root, event, body);
 	else if (event->record != NULL)
-		write_container("", &event->record->root, body);
+		write_container(&name, &event->record->root, body);
 }

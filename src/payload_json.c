@@ -63,6 +63,7 @@ write_node(const WebhookNode *node, const WebhookEvent *event, StringInfo out)
 			appendStringInfoString(out, ": ");
 		}
 		write_node(child, event, out);
+		webhook_template_check_size(out->len);
 	}
 	appendStringInfoChar(out, is_object ? '}' : ']');
 }

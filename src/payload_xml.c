@@ -15,11 +15,14 @@
 #include <libxml/xmlwriter.h>
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "payload.h"
 
 #define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
 
 static void write_jsonb(xmlTextWriterPtr writer, const char *name, const JsonbValue *value);
+
+static Size written;			/* bytes of the body that is being made */
 
 static void
 check(int rc)
@@ -28,6 +31,8 @@ check(int rc)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not write XML")));
+	written += rc;
+	webhook_template_check_size(written);
 }
 
 /* May a character be in an XML 1.0 document?  (Production 2, Char) */
@@ -152,6 +157,7 @@ write_jsonb(xmlTextWriterPtr writer, const char *name, const JsonbValue *value)
 {
 	StringInfoData text;
 
+	check_stack_depth();
 	if (value->type == jbvBinary &&
 		JsonContainerIsArray(value->val.binary.data))
 		write_container(writer, name, value->val.binary.data);
@@ -266,6 +272,7 @@ webhook_payload_xml(const WebhookPayload *payload, const WebhookEvent *event,
 	volatile xmlBufferPtr buffer = NULL;
 	volatile xmlTextWriterPtr writer = NULL;
 
+	written = 0;
 	PG_TRY();
 	{
 		buffer = xmlBufferCreate();

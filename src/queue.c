@@ -271,11 +271,9 @@ webhook_queue_claim(int32 action_id, bool ordered, int worker,
 	Datum		values[6];
 	List	   *result;
 
-	if (!ordered && webhook_log_claim(action_id, worker, cursor, now, limit, &result))
-	{
-		*exhausted = list_length(result) < limit;
+	if (!ordered &&
+		webhook_log_claim(action_id, worker, cursor, now, limit, &result, exhausted))
 		return result;
-	}
 	SPI_connect();
 	values[0] = Int32GetDatum(action_id);
 	values[1] = TimestampTzGetDatum(now);

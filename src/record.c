@@ -20,6 +20,7 @@
 #include "guard.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/parse_coerce.h"
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
@@ -93,11 +94,18 @@ on_relcache_inval(Datum arg, Oid relid)
 		rel->is_valid = false;
 }
 
+static void
+on_cast_inval(Datum arg, int cacheid, uint32 hashvalue)
+{
+	on_relcache_inval(arg, InvalidOid);
+}
+
 /* Can a value of this type always become jsonb? */
 static bool
 is_safe_type(Oid type)
 {
 	Oid			element = get_element_type(type);
+	Oid			function;
 
 	if (OidIsValid(element))
 		type = element;
@@ -129,7 +137,10 @@ is_safe_type(Oid type)
 		case CIDROID:
 			return true;
 		default:
-			return type_is_enum(type);
+			/* Somebody's cast to json would be called, whatever it does. */
+			return type_is_enum(type) &&
+				find_coercion_pathway(JSONOID, getBaseType(type),
+									  COERCION_EXPLICIT, &function) != COERCION_PATH_FUNC;
 	}
 }
 
@@ -301,6 +312,7 @@ find_source(Relation rel)
 		sources = hash_create("webhook record sources", 16, &info,
 							  HASH_ELEM | HASH_BLOBS);
 		CacheRegisterRelcacheCallback(on_relcache_inval, (Datum) 0);
+		CacheRegisterSyscacheCallback(CASTSOURCETARGET, on_cast_inval, (Datum) 0);
 	}
 	source = hash_search(sources, &relid, HASH_ENTER, &found);
 	if (!found)

@@ -26,6 +26,7 @@
 #define MAX_PAYLOAD (256 * 1024 * 1024)
 #define MAX_RESPONSE (64 * 1024 * 1024)
 #define DAY_MS (24 * 60 * 60 * 1000)
+#define ANY_ADDRESS "0.0.0.0/0, ::/0"
 
 bool		webhook_enabled;
 int			webhook_workers_per_database;
@@ -42,6 +43,7 @@ char	   *webhook_allowed_networks;
 bool		webhook_allow_http;
 char	   *webhook_ca_file;
 char	   *webhook_proxy;
+char	   *webhook_proxy_networks;
 char	   *webhook_certificate_directory;
 char	   *webhook_databases;
 char	   *webhook_timezone;
@@ -49,11 +51,14 @@ char	   *webhook_smtp_url;
 char	   *webhook_smtp_username;
 char	   *webhook_smtp_password;
 char	   *webhook_smtp_from;
+char	   *webhook_smtp_networks;
 int			webhook_mail_on;
 int			webhook_mail_interval;
 
 const WebhookSchedule *webhook_default_schedule;
 const WebhookNetworks *webhook_networks;
+const WebhookNetworks *webhook_proxy_addresses;
+const WebhookNetworks *webhook_smtp_addresses;
 
 static char *log_retention_text;
 static char *mail_on_text;
@@ -221,7 +226,7 @@ assign_retry_schedule(const char *newval, void *extra)
 }
 
 static bool
-check_allowed_networks(char **newval, void **extra, GucSource source)
+check_networks(char **newval, void **extra, GucSource source)
 {
 	const char *problem = NULL;
 
@@ -235,6 +240,18 @@ static void
 assign_allowed_networks(const char *newval, void *extra)
 {
 	webhook_networks = extra;
+}
+
+static void
+assign_proxy_networks(const char *newval, void *extra)
+{
+	webhook_proxy_addresses = extra;
+}
+
+static void
+assign_smtp_networks(const char *newval, void *extra)
+{
+	webhook_smtp_addresses = extra;
 }
 
 /* A string, because integer settings don't know the word "days". */
@@ -503,7 +520,7 @@ define_network(void)
 				  "Lists the networks that are not public and may be sent to nonetheless.",
 				  "A list of CIDR blocks and addresses. Private, loopback, link-local, multicast and reserved addresses are refused otherwise.",
 				  &webhook_allowed_networks, "", GUC_LIST_INPUT,
-				  check_allowed_networks, assign_allowed_networks);
+				  check_networks, assign_allowed_networks);
 	define_bool("webhook.allow_http",
 				"Allows URLs that begin with http://, which are not encrypted.", NULL,
 				&webhook_allow_http, true);
@@ -519,6 +536,11 @@ define_network(void)
 				  "Sets the URL of the proxy that requests go through.",
 				  "Empty means none; the server's environment is ignored. Behind a proxy, webhook.allowed_networks does not apply.",
 				  &webhook_proxy, "", GUC_SUPERUSER_ONLY, NULL, NULL);
+	define_string("webhook.proxy_networks",
+				  "Lists the networks in which the proxy may stand.",
+				  "A list of CIDR blocks and addresses; by default any address.",
+				  &webhook_proxy_networks, ANY_ADDRESS, GUC_LIST_INPUT,
+				  check_networks, assign_proxy_networks);
 }
 
 static void
@@ -539,6 +561,11 @@ define_mail(void)
 				  "Sets the sender of mails.",
 				  "An address, or a name and an address in angle brackets. Empty means webhook@ and the host's name.",
 				  &webhook_smtp_from, "", 0, check_smtp_from, NULL);
+	define_string("webhook.smtp_networks",
+				  "Lists the networks in which the mail server may stand.",
+				  "A list of CIDR blocks and addresses; by default any address.",
+				  &webhook_smtp_networks, ANY_ADDRESS, GUC_LIST_INPUT,
+				  check_networks, assign_smtp_networks);
 	define_string("webhook.mail_on",
 				  "Sets which failures of a delivery are told by mail.",
 				  "A list of \"first\" (the first failed attempt), \"every\" and \"final\" (it is given up).",

@@ -37,6 +37,7 @@ extern char *webhook_allowed_networks;
 extern bool webhook_allow_http;
 extern char *webhook_ca_file;
 extern char *webhook_proxy;
+extern char *webhook_proxy_networks;
 extern char *webhook_certificate_directory;
 extern char *webhook_databases;
 extern char *webhook_timezone;
@@ -44,12 +45,15 @@ extern char *webhook_smtp_url;
 extern char *webhook_smtp_username;
 extern char *webhook_smtp_password;
 extern char *webhook_smtp_from;
+extern char *webhook_smtp_networks;
 extern int	webhook_mail_on;	/* WEBHOOK_MAIL_* */
 extern int	webhook_mail_interval;	/* seconds */
 
 /* What the check hooks made of the strings; never NULL after start. */
 extern const WebhookSchedule *webhook_default_schedule;
 extern const WebhookNetworks *webhook_networks;
+extern const WebhookNetworks *webhook_proxy_addresses;
+extern const WebhookNetworks *webhook_smtp_addresses;
 
 /* Define the settings; called by _PG_init. */
 extern void webhook_settings_init(void);

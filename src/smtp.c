@@ -7,7 +7,8 @@
  * transfer.c, no error is raised while curl is on the stack.
  *
  * The mail server is named by a superuser's setting and usually stands inside,
- * so webhook.allowed_networks does not apply to it.  Its certificate is checked
+ * so webhook.allowed_networks does not apply to it, but webhook.smtp_networks
+ * does.  Its certificate is checked
  * as receivers' are.  With a user name TLS is required; without one it is used
  * where the server offers it.
  *
@@ -20,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "answer.h"
 #include "settings.h"
 #include "smtp.h"
@@ -37,6 +39,14 @@
  * Callbacks.  They run inside of curl: no errors, no palloc.
  * ---------------------------------------------------------------------
  */
+
+static curl_socket_t
+on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	return webhook_transfer_open(arg, address,
+								 webhook_address_listed(&address->addr,
+														webhook_smtp_addresses));
+}
 
 static size_t
 on_read(char *buffer, size_t size, size_t n, void *arg)
@@ -94,6 +104,8 @@ set_options(WebhookTransfer *t, WebhookMail *mail)
 	SET(CURLOPT_PRIVATE, t);
 	SET(CURLOPT_ERRORBUFFER, t->curl_error);
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_URL, mail->url);
 	SET(PROTOCOLS_OPTION, PROTOCOLS_MAIL);
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
@@ -191,8 +203,13 @@ webhook_smtp_judge(WebhookTransfer *t, CURLcode result)
 			break;
 		case CURLE_COULDNT_RESOLVE_HOST:
 		case CURLE_COULDNT_CONNECT:
-			mail->error = webhook_answer_format(mail->context,
-												"no connection to the mail server: %s", text);
+			if (t->is_address_refused)
+				mail->error = webhook_answer_format(mail->context,
+													"address %s of the mail server is not in webhook.smtp_networks",
+													t->address);
+			else
+				mail->error = webhook_answer_format(mail->context,
+													"no connection to the mail server: %s", text);
 			break;
 		default:
 			mail->error = webhook_answer_format(mail->context, "mail server: %s",

@@ -13,11 +13,14 @@
 #include "access/attnum.h"
 #include "mb/pg_wchar.h"
 #include "parser/scansup.h"
+#include "settings.h"
 #include "template.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+
+#define SIZE_SLACK (16 * 1024 * 1024)	/* what may be made in vain */
 
 /* A piece of text, or a placeholder. */
 typedef struct Piece
@@ -476,6 +479,16 @@ webhook_value_text(const JsonbValue *value, StringInfo out)
 }
 
 void
+webhook_template_check_size(Size size)
+{
+	if (size > (Size) webhook_max_payload_size + SIZE_SLACK)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("body exceeds webhook.max_payload_size (%d bytes) by more than %d bytes",
+						webhook_max_payload_size, SIZE_SLACK)));
+}
+
+void
 webhook_template_fill(const WebhookTemplate *tmpl, const WebhookEvent *event,
 					  WebhookEscape escape, StringInfo out)
 {
@@ -503,6 +516,7 @@ webhook_template_fill(const WebhookTemplate *tmpl, const WebhookEvent *event,
 			escape(out, text.data, text.len);
 			pfree(text.data);
 		}
+		webhook_template_check_size(out->len);
 	}
 }
 

@@ -106,4 +106,11 @@ extern void webhook_value_text(const JsonbValue *value, StringInfo out);
 extern void webhook_template_check(const WebhookTemplate *tmpl, Oid module,
 								   const char *what);
 
+/*
+ * Raise ERRCODE_PROGRAM_LIMIT_EXCEEDED where what is being written is already so
+ * long that it can't be sent: a record of a megabyte can be made to say one of
+ * its names a million times.
+ */
+extern void webhook_template_check_size(Size size);
+
 #endif							/* WEBHOOK_TEMPLATE_H */

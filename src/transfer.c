@@ -46,13 +46,12 @@ note_lookup(WebhookTransfer *t, bool is_found)
 	t->gate = NULL;
 }
 
-static curl_socket_t
-on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+curl_socket_t
+webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
+					  bool is_allowed)
 {
-	WebhookTransfer *t = arg;
 	int			fd;
 
-	note_lookup(t, true);
 	t->family = address->family;
 	if (address->family == AF_INET)
 		inet_ntop(AF_INET, &((struct sockaddr_in *) &address->addr)->sin_addr,
@@ -61,13 +60,9 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
 				  t->address, sizeof(t->address));
 
-	/* Behind a proxy, it is the proxy's to judge. */
-	if (!t->has_proxy &&
-		!webhook_address_allowed(&address->addr, webhook_networks))
-	{
-		t->is_address_refused = true;
+	t->is_address_refused = !is_allowed;
+	if (!is_allowed)
 		return CURL_SOCKET_BAD;
-	}
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
 				address->protocol);
 	if (fd < 0)
@@ -75,7 +70,24 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		t->socket_errno = errno;
 		return CURL_SOCKET_BAD;
 	}
-	webhook_watch_opened(fd);
+	return fd;
+}
+
+static curl_socket_t
+on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	WebhookTransfer *t = arg;
+	curl_socket_t fd;
+
+	note_lookup(t, true);
+
+	/* What is behind a proxy is the proxy's to judge. */
+	fd = webhook_transfer_open(t, address,
+							   t->has_proxy ?
+							   webhook_address_listed(&address->addr, webhook_proxy_addresses) :
+							   webhook_address_allowed(&address->addr, webhook_networks));
+	if (fd != CURL_SOCKET_BAD)
+		webhook_watch_opened(fd);
 	return fd;
 }
 

@@ -95,7 +95,7 @@ typedef struct WebhookTransfer
 	int			status;			/* of the last status line; 0: none yet */
 	bool		is_head_whole;	/* of that status line */
 	bool		is_enough;		/* stopped reading on purpose */
-	bool		is_address_refused;
+	bool		is_address_refused; /* the one tried last */
 	int			socket_errno;
 	int			family;			/* of the address tried last */
 	char		address[INET6_ADDRSTRLEN];
@@ -124,6 +124,14 @@ extern bool webhook_transfer_try_again(WebhookTransfer *transfer,
 									   CURLcode result, int64 elapsed);
 
 extern void webhook_transfer_release(WebhookTransfer *transfer);
+
+/*
+ * For CURLOPT_OPENSOCKETFUNCTION: a socket for an address, or none where it is
+ * not allowed; the transfer notes down which.
+ */
+extern curl_socket_t webhook_transfer_open(WebhookTransfer *transfer,
+										   const struct curl_sockaddr *address,
+										   bool is_allowed);
 
 /* The settings were reloaded: use no handle of before. */
 extern void webhook_transfer_reload(void);

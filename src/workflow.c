@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog.h"
 #include "computed.h"
 #include "criteria.h"
 #include "expression.h"
@@ -177,8 +178,12 @@ check_workflow(WebhookWorkflow *workflow, Relation module)
 
 	if (workflow->condition != NULL)
 	{
+		WebhookScope scope;
+
+		webhook_scope_enter_to_parse(&scope, workflow->owner);
 		criteria = webhook_criteria_compile(workflow->name, workflow->condition,
 											module, is_delete);
+		webhook_scope_leave(&scope);
 		webhook_criteria_check_rows(criteria, workflow->name,
 									workflow->condition, workflow->trigger,
 									is_change);

@@ -156,6 +156,52 @@ like($node->safe_psql('postgres', q{SELECT error FROM webhook.webhook_log WHERE 
 	'with an error that names the size');
 is($receiver->count, $before, 'and nothing is sent');
 
+# Records that nest as deep as they can, or would be said at a thousand times
+# their length: each fails or is sent, for itself, and costs a worker nothing.
+my ($url, $worker) = ($receiver->url('/deep'), worker_pid($node));
+$node->safe_psql('postgres', qq{
+	CREATE TABLE deep (id int PRIMARY KEY, j jsonb);
+	SELECT webhook.create_workflow('deep', 'deep');
+	SELECT webhook.create_action('deep', 'XML', '$url', content_type => 'XML'),
+		webhook.create_action('deep', 'FORM', '$url', content_type => 'FORM'),
+		webhook.create_action('deep', 'JSON', '$url', parameters => '{"a": "\${j}", "b": "\${j} \${j}"}');
+	DO \$\$ BEGIN
+		FOR d IN REVERSE 40 .. 1 LOOP
+			BEGIN
+				INSERT INTO deep VALUES (1, (repeat('[', d * 500) || repeat(']', d * 500))::jsonb);
+				INSERT INTO deep VALUES (2, (repeat('{"a":', d * 400) || '1' || repeat('}', d * 400))::jsonb);
+				EXIT;
+			EXCEPTION WHEN statement_too_complex THEN NULL;
+			END;
+		END LOOP;
+	END \$\$;
+	INSERT INTO deep SELECT n, jsonb_build_object(repeat('k', 400000), (SELECT jsonb_agg(w.v) FROM (SELECT t.v FROM generate_series(1, 200000)) w))
+		FROM (VALUES (3, '1'::jsonb), (4, '[]'), (5, '{}'), (6, '[[]]')) AS t (n, v)});
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE module = 'deep'::regclass AND retry_at IS NULL}, 18), 'all are done with');
+is($node->safe_psql('postgres', q{
+	SELECT count(*) FROM webhook.webhook_log WHERE module = 'deep'::regclass AND status = 'Failed'
+		AND error ~ '^(stack depth limit exceeded|body .* exceeds webhook.max_payload_size|body exceeds webhook.max_payload_size)'})
+	+ $node->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE module = 'deep'::regclass AND status = 'Success'}), 18, 'sent, or failed for what they are');
+is(worker_pid($node), $worker, 'by the same worker');
+my ($memory) = PostgreSQL::Test::Utils::slurp_file("/proc/$worker/status") =~ /VmHWM:\s+(\d+) kB/;
+cmp_ok($memory, '<', 400_000, 'which has kept its memory');
+
+# A type that can always be made into JSON, until somebody gives it a way to.
+$node->safe_psql('postgres', qq{
+	CREATE TYPE stage AS ENUM ('Open');
+	CREATE TABLE staged (id int PRIMARY KEY, s stage);
+	SELECT webhook.create_workflow('staged', 'staged');
+	SELECT webhook.create_action('staged', 'send', '$url')});
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{INSERT INTO staged VALUES (1, 'Open')});
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION broken(stage) RETURNS json LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
+	CREATE CAST (stage AS json) WITH FUNCTION broken(stage)});
+$session->query_safe(q{INSERT INTO staged VALUES (2, 'Open')});
+$session->quit;
+is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, error), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'staged'::regclass}),
+	'1, 2 the record could not be made into JSON: broken', 'a broken cast fails the delivery, not the writer');
+
 $receiver->stop;
 $node->stop;
 done_testing();

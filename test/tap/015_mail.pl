@@ -148,6 +148,18 @@ is_deeply([ map { "$_->{recipient} $_->{status}" } rows($node, q{SELECT quote_li
 is(scalar($server->mails) - $before, 3, 'three were sent');
 like(row($node, q{SELECT error FROM webhook.mail_log WHERE recipient = 'bad'})->{error}, qr/can't be a mail address/, 'with a reason');
 
+# A subject is one line, whatever a title says.
+clear();
+$before = $server->mails;
+$node->safe_psql('postgres', q{SELECT webhook.alter_workflow('Geschäft', owner_email => ''), webhook.alter_action(1, title => E'bill\r\nBcc: evil@example.com\r\n\r\n<b>')});
+$node->safe_psql('postgres', q{INSERT INTO deal VALUES (4010, 'x')});
+ok(wait_for_mail(1), 'a title with line breaks');
+my $odd = ($server->mails)[-1];
+is(scalar($server->mails), $before + 1, 'makes one mail');
+is_deeply([ $odd->{to}, [ grep { lc eq 'bcc' } map { $_->[0] } @{ $odd->{headers} } ], $odd->{defects} ], [ ['root@example.com'], [], [] ], 'to nobody else, and nothing but a subject');
+like($odd->{text}, qr/webhook/, 'and the text is where it belongs');
+$node->safe_psql('postgres', q{SELECT webhook.alter_workflow('Geschäft', owner_email => '${owners}'), webhook.alter_action(1, title => 'Rechnung für Köln')});
+
 # A server that refuses a recipient, for now or for good.
 clear();
 $node->safe_psql('postgres', q{INSERT INTO deal VALUES (4002, 'x', NULL, 'nobody@example.com,busy@example.com')});
@@ -213,6 +225,15 @@ for my $case ([ { tls => [ "$pem.other.crt", "$pem.other.key" ], smtps => 1 }, q
 	like($row->{error}, $error, "$what: the reason");
 	is($row->{again}, 'true', "$what is tried again") if !ref $row->{again};
 	is(scalar($other->mails), 0, "$what: nothing was sent");
+}
+
+# Only where the administrator says that it may be.
+{
+	set('webhook.smtp_networks' => '192.0.2.0/24, 2001:db8::/32', 'webhook.smtp_url' => $server->url);
+	my $row = send_one();
+	like("$row->{status} $row->{error}", qr/^Failed address \S+ of the mail server is not in webhook\.smtp_networks$/, 'a mail server elsewhere is not connected to');
+	set('webhook.smtp_networks' => '127.0.0.0/8, ::1');
+	is(send_one()->{status}, 'Success', 'one that is where it may be is');
 }
 
 # A server that hangs delays no webhook; one that is down loses no mail.

@@ -103,6 +103,46 @@ is($few->safe_psql('postgres', q{SELECT DISTINCT attempts FROM webhook.webhook_l
 is($few->safe_psql('postgres', q{SELECT string_agg(DISTINCT error, '; ') FROM webhook.webhook_attempt WHERE error IS NOT NULL}), '', 'what failed for want of one cost no attempt');
 $few->stop;
 
+# No memory: no attempt, and the worker goes on by itself.
+{
+	my $lean = start_cluster('lean');
+	my $patient = start_receiver();
+
+	$lean->safe_psql('postgres', q{CREATE TABLE event (id int PRIMARY KEY, filler text);
+		SELECT webhook.create_workflow('events', 'event');
+		SELECT webhook.create_action('events', 'send', '} . $patient->url('/slow?ms=100') . q{', max_in_flight => 200, retry_schedule => '{}');
+		INSERT INTO event VALUES (0, 'x')});
+	ok(wait_for_sql($lean, q{SELECT count(*) = 1 FROM webhook.webhook_log WHERE status = 'Success'}), 'there is memory for one');
+	my $worker = worker_pid($lean);
+	my ($size) = PostgreSQL::Test::Utils::slurp_file("/proc/$worker/status") =~ /^VmSize:\s+(\d+) kB/m;
+	is(system('prlimit', "--pid=$worker", '--as=' . ($size * 1024 + (2 << 20)) . ':unlimited'), 0, 'two megabytes more, and no more');
+	$lean->safe_psql('postgres', q{INSERT INTO event SELECT i, repeat(md5(i::text), 20000) FROM generate_series(1, 100) i});
+	ok(wait_for_sql($lean, q{SELECT state = 'backoff' AND last_error LIKE 'out of memory%' FROM webhook.stat_worker}), 'no memory: the worker waits, and says why');
+	system('prlimit', "--pid=$worker", '--as=unlimited:unlimited');
+	ok(wait_for_sql($lean, q{SELECT count(*) = 101 FROM webhook.webhook_log WHERE status = 'Success'}), 'memory again: everything is sent');
+	is($lean->safe_psql('postgres', q{SELECT max(attempts) FROM webhook.webhook_log}), 1, 'at the first attempt');
+	is(worker_pid($lean), $worker, 'by the same worker');
+	$lean->stop;
+
+	# What is large is not claimed by the number.
+	$lean->start;
+	$worker = worker_pid($lean);
+	$lean->safe_psql('postgres', q{INSERT INTO event SELECT i, repeat(md5(i::text), 250000) FROM generate_series(1001, 1016) i});
+	my ($peak, $deadline) = (0, time + $WebhookTest::patience);
+	my $done = 0;
+	while ($done < 16 && time < $deadline)
+	{
+		my ($now) = PostgreSQL::Test::Utils::slurp_file("/proc/$worker/status") =~ /^RssAnon:\s+(\d+) kB/m;
+
+		$peak = $now if $now > $peak;
+		$done = $lean->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Failed'});
+	}
+	is($done, 16, '16 records of 8 MB, too large to be sent');
+	cmp_ok($peak, '<', 110_000, "are not all claimed at once: $peak kB");
+	$lean->stop;
+	$patient->stop;
+}
+
 # No room on the disk, of which a limit of the size of files takes the place:
 # what was sent waits to be recorded, and is not sent again.
 {
@@ -115,7 +155,7 @@ log_min_messages = warning
 	$full->safe_psql('postgres', q{CREATE TABLE event (id int PRIMARY KEY, filler text);
 		SELECT webhook.create_workflow('events', 'event');
 		SELECT webhook.create_action('events', 'send', '} . $quick->url('/ok') . q{');
-		INSERT INTO webhook.webhook_attempt SELECT -i, 1, now(), '1 s', 200, NULL, repeat('x', 1900) FROM generate_series(1, 10000) i});
+		INSERT INTO webhook.webhook_attempt SELECT -i, 1, now(), '1 s', 200, NULL, repeat('x', 1955) FROM generate_series(1, 10000) i});    # no page has room for one more
 	my $worker = worker_pid($full);
 	cmp_ok($full->safe_psql('postgres', q{SELECT pg_relation_size('webhook.webhook_attempt')}), '>', 17 << 20, 'a table that is larger than a segment of WAL');
 	is(system('prlimit', "--pid=$worker", '--fsize=' . (17 << 20) . ':unlimited'), 0, 'no file may grow beyond 17 MB');

@@ -169,11 +169,67 @@ set_conf($node, "webhook.proxy = 'http://127.0.0.1:$spy->{port}'\nwebhook.allowe
 %outcome = outcomes('http://example.com/proxied');
 is($outcome{'http://example.com/proxied'}->{status}, 'Success', 'webhook.proxy is used');
 is(scalar $spy->requests, 1, 'wherever it is');
-set_conf($node, "webhook.proxy = ''");
+
+# But only there, if he says where, and at whatever address its name leads to.
+sub through_proxy
+{
+	my ($error) = @_;
+
+	$round++;
+	$node->safe_psql('postgres', qq{
+		SELECT webhook.drop_action(action_id) FROM webhook.action;
+		SELECT webhook.create_action('events', 'proxied', 'http://example.com/proxied');
+		INSERT INTO event VALUES ($round)});
+	return wait_for_sql($node, "SELECT concat_ws(' ', status, attempts, error) FROM webhook.webhook_log WHERE record_id = '$round'", $error);
+}
+for my $case ([ '192.0.2.0/24', 'Queued 0 address 127.0.0.1 of the proxy is not in webhook.proxy_networks' ],
+	[ '', 'Queued 0 address 127.0.0.1 of the proxy is not in webhook.proxy_networks' ],
+	[ '127.0.0.1', 'Success 1' ])
+{
+	my ($networks, $outcome) = @$case;
+
+	set_conf($node, "webhook.proxy_networks = '$networks'");
+	ok(through_proxy($outcome), "webhook.proxy_networks = '$networks'");
+}
+set_conf($node, "webhook.proxy = 'http://mixed.test:$spy->{port}'");
+ok(through_proxy('Success 1'), 'of a proxy with three addresses the one that is listed is taken');
+is(scalar $spy->requests, 3, 'the proxy was asked where it may be');
+set_conf($node, "webhook.proxy = 'http://mixed.test:$spy->{port}'\nwebhook.proxy_networks = '192.0.2.0/24'");
+ok(through_proxy('Queued 0 address 127.0.0.1 of the proxy is not in webhook.proxy_networks'), 'a kept connection is of no use to a proxy that may no longer be there');
+is(scalar $spy->requests, 3, 'nothing came through');
+set_conf($node, "webhook.proxy = ''\nwebhook.proxy_networks = '0.0.0.0/0'");
 %outcome = outcomes("http://127.0.0.1:$spy->{port}/direct");
 like($outcome{"http://127.0.0.1:$spy->{port}/direct"}->{error}, qr/is not public/, 'without it the same address is refused');
-is(scalar $spy->requests, 1, 'over a kept connection, too');
+is(scalar $spy->requests, 3, 'over a kept connection, too');
 set_conf($node, "webhook.allowed_networks = '127.0.0.0/8'");
+
+# So it is with the mail server.
+my $mail = start_mail_server();
+$node->safe_psql('postgres', q{INSERT INTO webhook.admin VALUES ('dba@example.com')});
+for my $case ([ '192.0.2.0/24, 2001:db8::/32', 'Failed 1 address 127.0.0.1 of the mail server is not in webhook.smtp_networks' ],
+	[ '127.0.0.0/8', 'Success 1' ],
+	[ '0.0.0.0/0', 'Failed 1 no connection to the mail server' ])
+{
+	my ($networks, $outcome) = @$case;
+	my $host = $networks eq '0.0.0.0/0' ? '127.0.0.1' : 'mixed.test';
+
+	$mail->stop if $networks eq '0.0.0.0/0';
+	set_conf($node, "webhook.smtp_url = 'smtp://$host:$mail->{port}'\nwebhook.smtp_networks = '$networks'\nwebhook.mail_interval = 0");
+	$round++;
+	$node->safe_psql('postgres', qq{
+		TRUNCATE webhook.mail_log;
+		SELECT webhook.drop_action(action_id) FROM webhook.action;
+		SELECT webhook.create_action('events', 'fails', 'http://127.0.0.1:$port/status/500');
+		INSERT INTO event VALUES ($round)});
+	ok(wait_for_sql($node, "SELECT concat_ws(' ', status, attempts, error) LIKE '$outcome%' FROM webhook.mail_log"), "webhook.smtp_networks = '$networks'");
+}
+is(scalar $mail->mails, 1, 'the mail server was asked where it may be');
+set_conf($node, q{webhook.smtp_url = ''});
+for my $setting (qw(allowed_networks proxy_networks smtp_networks))
+{
+	my (undef, undef, $error) = $node->psql('postgres', "ALTER SYSTEM SET webhook.$setting = '10.0.0.1/8'");
+	like($error, qr/bits set to the right of the mask/, "webhook.$setting wants blocks");
+}
 
 # TLS: a receiver's version and certificate, and our own certificate.
 sub certificate

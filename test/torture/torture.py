@@ -10,7 +10,7 @@ table, the log and the receiver's own notes must tell the same story:
 
   - every committed event arrived at least once, under one webhook-id;
   - no event arrived that was rolled back, or lost by a crash or a failover;
-  - one arrived twice only around a kill;
+  - each arrived with its own data, and twice only around a kill;
   - every request that the receiver saw is an attempt in webhook_attempt, but
     those that a kill cut off;
   - what the log calls Success was answered 2xx.
@@ -31,6 +31,8 @@ import time
 
 WRITERS = 4
 SLACK = 6.0             # seconds before a kill in which an attempt can be lost
+PERIOD = 24.0           # seconds; nothing is killed but at its beginning, lest everything be around a kill
+KILLING = 8.0
 
 
 def say(*words):
@@ -224,6 +226,7 @@ class Torture:
         self.cluster = Cluster(args.directory)
         self.kills = []
         self.counts = collections.Counter()
+        self.refused = collections.Counter()
         self.extra = 0
 
     def note_kill(self):
@@ -260,8 +263,17 @@ class Torture:
                 return
             time.sleep(0.3)
 
+    def attempt(self, *statements):
+        """What is locked, or down, can't be changed just then."""
+        for statement in statements:
+            try:
+                self.cluster.sql(statement)
+            except RuntimeError:
+                self.refused[sys._getframe(1).f_code.co_name] += 1
+                return
+
     def terminate_worker(self):
-        self.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'webhook worker'", check=False)
+        self.attempt("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'webhook worker'")
         self.note_kill()
 
     def crash(self):
@@ -277,29 +289,32 @@ class Torture:
             self.cluster.start()
 
     def reload(self):
-        self.cluster.sql("ALTER SYSTEM SET webhook.max_in_flight = %d" % self.random.choice([20, 100, 200]), check=False)
-        self.cluster.sql("SELECT pg_reload_conf()", check=False)
+        self.attempt("ALTER SYSTEM SET webhook.max_in_flight = %d" % self.random.choice([20, 100, 200]), "SELECT pg_reload_conf()")
+
+    def a_table(self):
+        return self.random.choice(["webhook.webhook_log", "webhook.webhook_attempt"])
 
     def vacuum_full(self):
-        self.cluster.sql("VACUUM FULL webhook.webhook_log", check=False)
+        self.attempt("VACUUM FULL " + self.a_table())
 
     def reindex(self):
-        self.cluster.sql("REINDEX TABLE webhook.webhook_log", check=False)
+        self.attempt("REINDEX TABLE " + self.a_table())
+
+    def reindex_concurrently(self):
+        self.attempt("REINDEX TABLE CONCURRENTLY " + self.a_table())
 
     def lock_log(self):
-        self.cluster.sql("BEGIN; LOCK TABLE webhook.webhook_log; SELECT pg_sleep(0.7); COMMIT", check=False)
+        self.attempt("BEGIN; LOCK TABLE webhook.webhook_log; SELECT pg_sleep(0.7); COMMIT")
 
     def update_extension(self):
-        self.cluster.sql("ALTER EXTENSION webhook UPDATE TO '1.1'", check=False)
-        self.cluster.sql("ALTER EXTENSION webhook UPDATE TO '1.0'", check=False)
+        self.attempt("ALTER EXTENSION webhook UPDATE TO '1.1'", "ALTER EXTENSION webhook UPDATE TO '1.0'")
 
     def change_actions(self):
         self.extra += 1
-        self.cluster.sql("SELECT webhook.drop_action(action_id) FROM webhook.action WHERE title = 'passing'", check=False)
-        self.cluster.sql("SELECT webhook.create_action('event', 'passing', 'http://127.0.0.1:%d/chaos?passing=%d',"
-                         " retry_schedule => array_fill(interval '300 ms', ARRAY[100]))"
-                         % (self.receiver.port, self.extra), check=False)
-        self.cluster.sql("SELECT webhook.alter_action(1, description => '%d')" % self.extra, check=False)
+        self.attempt("SELECT webhook.drop_action(action_id) FROM webhook.action WHERE title = 'passing'",
+                     "SELECT webhook.create_action('event', 'passing', 'http://127.0.0.1:%d/chaos?passing=%d',"
+                     " retry_schedule => array_fill(interval '300 ms', ARRAY[100]))" % (self.receiver.port, self.extra),
+                     "SELECT webhook.alter_action(1, description => '%d')" % self.extra)
 
     def restart_receiver(self):
         self.receiver.stop()
@@ -307,7 +322,7 @@ class Torture:
         self.receiver.start()
 
     def drop_connections(self):
-        self.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'psql' AND pid <> pg_backend_pid()", check=False)
+        self.attempt("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'psql' AND pid <> pg_backend_pid()")
 
     def end_prepared(self):
         """As a transaction manager does with what its clients left."""
@@ -315,13 +330,16 @@ class Torture:
             self.cluster.sql("%s PREPARED '%s'" % (self.random.choice(["COMMIT", "ROLLBACK"]), name), check=False)
 
     def fail(self):
-        faults = [self.kill_worker, self.terminate_worker, self.crash, self.restart, self.reload, self.vacuum_full, self.reindex,
-                  self.lock_log, self.update_extension, self.change_actions, self.restart_receiver, self.drop_connections]
+        kills = [self.kill_worker, self.terminate_worker, self.crash, self.restart]
+        others = [self.reload, self.vacuum_full, self.reindex, self.reindex_concurrently, self.lock_log,
+                  self.update_extension, self.change_actions, self.restart_receiver, self.drop_connections]
         begin = time.monotonic()
         has_failed_over = False
         while time.monotonic() - begin < self.args.duration:
-            fault = self.random.choice(faults)
-            if not has_failed_over and time.monotonic() - begin > self.args.duration * 0.6:
+            elapsed = time.monotonic() - begin
+            may_kill = elapsed % PERIOD < KILLING
+            fault = self.random.choice(kills + kills + others if may_kill else others)
+            if not has_failed_over and (may_kill and elapsed > self.args.duration * 0.3 or elapsed > self.args.duration - 3):
                 fault = self.cluster.fail_over
                 self.note_kill()
                 has_failed_over = True
@@ -367,12 +385,20 @@ class Torture:
         for request in self.receiver.requests():
             requests[request["webhook_id"]].append(request)
 
+        calm = sum(not self.is_near_kill(r["time"]) for seen in requests.values() for r in seen)
+        if calm == 0:
+            problems.append("no request was made without a kill near: nothing is shown of those")
+        if self.args.duration >= 60:
+            expect("faults that were refused each time", (i for i, n in self.refused.items() if n >= self.counts[i]))
+
         steady = {i: row for i, row in log.items() if row[0] == 1}
         ids = collections.Counter(row[1] for row in steady.values())
         expect("committed events that were not queued", committed - set(ids))
         expect("events queued that are not committed", set(ids) - committed)
         expect("events queued twice", (i for i, n in ids.items() if n > 1))
         expect("webhook-ids that the log does not know", (i for i in requests if i not in log))
+        expect("requests with another event's data", (i for i, seen in requests.items() if i in log for r in seen
+                                                      if json.loads(r["body"])["id"] != log[i][1]))
         good = {i: [r for r in seen if r["answer"] == 200] for i, seen in requests.items()}
         expect("committed events that did not arrive", (row[1] for i, row in steady.items() if not good.get(i)))
         expect("deliveries of a steady action that are not Success", (i for i, row in steady.items() if row[2] != "Success"))
@@ -394,8 +420,8 @@ class Torture:
         expect("deliveries whose attempts are not those of webhook_attempt",
                (i for i, row in log.items() if row[3] != noted[i]))
         twice = sum(len(seen) > 1 for seen in good.values())
-        say("%d events committed, %d deliveries, %d requests, %d attempts logged, %d deliveries answered 200 twice around a kill"
-            % (len(committed), len(log), sum(map(len, requests.values())), sum(noted.values()), twice))
+        say("%d events committed, %d deliveries, %d requests (%d without a kill near), %d attempts logged, %d deliveries answered 200 twice around a kill"
+            % (len(committed), len(log), sum(map(len, requests.values())), calm, sum(noted.values()), twice))
         return problems
 
     def stop(self):
@@ -425,7 +451,8 @@ class Torture:
                 writer.stopping = True
             for writer in writers:
                 writer.join(30)
-            say("faults:", ", ".join("%s %d" % pair for pair in sorted(self.counts.items())))
+            say("faults:", ", ".join("%s %d%s" % (i, n, " (%d refused)" % self.refused[i] if self.refused[i] else "")
+                                     for i, n in sorted(self.counts.items())))
             self.settle()
             problems = self.check()
         finally:
