@@ -21,6 +21,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared.h"
@@ -300,10 +301,12 @@ void
 webhook_shared_block(Oid database)
 {
 	TimestampTz deadline;
+	uint32		wait_event;
 
 	if (shared == NULL)
 		return;
 
+	wait_event = webhook_wait_event_new("WebhookWorkerEnd");
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (shared->n_blocked < MAX_BLOCKED)
 	{
@@ -320,7 +323,7 @@ webhook_shared_block(Oid database)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 5, PG_WAIT_EXTENSION);
+						 5, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -572,10 +575,11 @@ webhook_shared_set_progress(int in_flight, int claimed, int unsettled,
 }
 
 void
-webhook_shared_set_turn(TimestampTz now, Size memory)
+webhook_shared_set_turn(TimestampTz now, Size memory, int capacity)
 {
 	my_slot->info.last_turn_at = now;
 	my_slot->info.memory = memory;
+	my_slot->info.capacity = capacity;
 }
 
 void

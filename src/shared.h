@@ -40,6 +40,7 @@ typedef struct WebhookSlotInfo
 	int			unsettled;		/* answered, and the log not yet told */
 	int64		attempts;
 	Size		memory;			/* bytes, of all its memory contexts */
+	int			capacity;		/* requests that its descriptors allow */
 	TimestampTz last_turn_at;
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
@@ -118,7 +119,7 @@ extern void webhook_shared_set_state(WebhookWorkerState state);
 extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
-extern void webhook_shared_set_turn(TimestampTz now, Size memory);
+extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
 extern void webhook_shared_set_error(const char *message);
 
 /* Take what commits have told; true: look at everything anew. */

@@ -197,7 +197,7 @@ tell_progress(void)
 		memory = MemoryContextMemAllocated(TopMemoryContext, true);
 		measured_at = now;
 	}
-	webhook_shared_set_turn(now, memory);
+	webhook_shared_set_turn(now, memory, webhook_sender_capacity());
 }
 
 static void
