@@ -34,6 +34,7 @@
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -56,6 +57,7 @@ typedef struct Charge
 		int			number;
 	}			key;
 	bool		is_listed;		/* the database is still there */
+	NameData	name;			/* its name, for messages */
 	bool		is_absent;		/* no extension there */
 	int			slot;			/* -1: not started */
 	BackgroundWorkerHandle *handle;
@@ -65,6 +67,7 @@ typedef struct Charge
 
 static HTAB *charges = NULL;
 static bool is_short_of_workers = false;
+static char *checked_databases = NULL;	/* webhook.databases as it was told of */
 
 PG_FUNCTION_INFO_V1(start_worker);
 
@@ -87,7 +90,7 @@ webhook_launcher_init(void)
 
 /* Note a database's workers; all of the cluster's are gone through. */
 static void
-list_database(Oid database)
+list_database(Oid database, const char *name)
 {
 	for (int number = 0; number < webhook_workers_per_database; number++)
 	{
@@ -105,7 +108,34 @@ list_database(Oid database)
 			charge->slot = -1;
 		}
 		charge->is_listed = true;
+		namestrcpy(&charge->name, name);
 	}
+}
+
+/* The server log is told of a name that no database bears, once. */
+static void
+check_names(void)
+{
+	List	   *names;
+	ListCell   *lc;
+
+	if (checked_databases != NULL && strcmp(checked_databases, webhook_databases) == 0)
+		return;
+	if (checked_databases != NULL)
+		pfree(checked_databases);
+	checked_databases = MemoryContextStrdup(TopMemoryContext, webhook_databases);
+	names = webhook_settings_databases();
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+
+		if (strcmp(name, "*") != 0 && !OidIsValid(get_database_oid(name, true)))
+			ereport(WARNING,
+					(errcode(ERRCODE_UNDEFINED_DATABASE),
+					 errmsg("webhook.databases names database \"%s\", which does not exist", name),
+					 errhint("Names are folded to lower case unless they are in double quotes.")));
+	}
+	list_free_deep(names);
 }
 
 static void
@@ -132,10 +162,11 @@ list_databases(void)
 
 		if (form->datallowconn && form->datconnlimit != -2 &&
 			webhook_settings_has_database(NameStr(form->datname)))
-			list_database(form->oid);
+			list_database(form->oid, NameStr(form->datname));
 	}
 	table_endscan(table_scan);
 	table_close(rel, AccessShareLock);
+	check_names();
 	CommitTransactionCommand();
 }
 
@@ -216,8 +247,8 @@ start_charge(Charge *charge, TimestampTz now)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a webhook worker: too many background workers"),
-				 errdetail("Deliveries of the database with OID %u wait.",
-						   charge->key.database),
+				 errdetail("Deliveries of database \"%s\" wait.",
+						   NameStr(charge->name)),
 				 errhint("Increase max_worker_processes, or name fewer databases in webhook.databases.")));
 	is_short_of_workers = true;
 }

@@ -632,16 +632,20 @@ webhook_queue_survey(WebhookActionFound found, void *arg)
 	SPI_finish();
 }
 
-static void
+/* Was there anything to change? */
+static bool
 execute_for_action(SPIPlanPtr *plan, const char *sql, int32 action_id)
 {
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
+	bool		is_changed;
 
 	values[0] = Int32GetDatum(action_id);
 	SPI_connect();
 	execute(get_plan(plan, sql, 1, types), values, NULL);
+	is_changed = SPI_processed > 0;
 	SPI_finish();
+	return is_changed;
 }
 
 void
@@ -649,15 +653,15 @@ webhook_queue_drop_action(int32 action_id)
 {
 	static SPIPlanPtr plan = NULL;
 
-	execute_for_action(&plan, drop_action_sql, action_id);
+	(void) execute_for_action(&plan, drop_action_sql, action_id);
 }
 
-void
+bool
 webhook_queue_disable_action(int32 action_id)
 {
 	static SPIPlanPtr plan = NULL;
 
-	execute_for_action(&plan, disable_action_sql, action_id);
+	return execute_for_action(&plan, disable_action_sql, action_id);
 }
 
 bool

@@ -129,8 +129,8 @@ extern void webhook_queue_survey(WebhookActionFound found, void *arg);
 /* An action that is no more: what is still queued for it fails. */
 extern void webhook_queue_drop_action(int32 action_id);
 
-/* A receiver is gone for good (410): disable the action. */
-extern void webhook_queue_disable_action(int32 action_id);
+/* A receiver is gone for good (410): disable the action; false: it was. */
+extern bool webhook_queue_disable_action(int32 action_id);
 
 /*
  * Look at up to limit deliveries with a log_id behind *behind, which moves

@@ -276,6 +276,26 @@ webhook_shared_wake_launcher(void)
 	LWLockRelease(shared->lock);
 }
 
+bool
+webhook_shared_is_busy(void)
+{
+	bool		is_busy = false;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot->info.database == MyDatabaseId &&
+			slot->info.in_flight + slot->info.claimed + slot->info.unsettled > 0)
+			is_busy = true;
+	}
+	LWLockRelease(shared->lock);
+	return is_busy;
+}
+
 /* Send SIGTERM to a database's workers; returns how many there are. */
 static int
 terminate_workers(Oid database)

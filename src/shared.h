@@ -76,6 +76,9 @@ extern void webhook_shared_rescan(Oid database);
 /* After commit, let the launcher look at this database. */
 extern void webhook_shared_launch_at_commit(void);
 
+/* Has a worker of this database anything claimed, under way or to record? */
+extern bool webhook_shared_is_busy(void);
+
 /* Now: let the launcher look for databases. */
 extern void webhook_shared_wake_launcher(void);
 

@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "commands/dbcommands.h"
 #include "complaint.h"
 #include "durable.h"
 #include "mail.h"
@@ -167,14 +168,16 @@ check_origin(void)
 		release_lanes();
 		ereport(LOG,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("webhook worker is paused: this database is a copy of another one"),
+				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
+						my_number, get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
 				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
 	}
 	else
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-				 errmsg("webhook worker is sending: it was told to resume")));
+				 errmsg("webhook worker %d of database \"%s\" is sending: it was told to resume",
+						my_number, get_database_name(MyDatabaseId))));
 }
 
 /* Take up what commits have told, and what has fallen due. */
@@ -224,8 +227,9 @@ look_around(TimestampTz now)
 
 		if (recovered > 0)
 			ereport(LOG,
-					(errmsg("webhook worker sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-							recovered)));
+					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
+							my_number, get_database_name(MyDatabaseId), recovered)));
 		is_recovered = true;
 		CommandCounterIncrement();
 	}
@@ -494,7 +498,9 @@ webhook_turn_take(void)
 		if (backoff != 0)
 		{
 			if (backoff >= LONG_BACKOFF_US)
-				ereport(LOG, (errmsg("webhook worker %d goes on after an error", my_number)));
+				ereport(LOG,
+						(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+						 errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
 			webhook_shared_set_state(webhook_turn_state());

@@ -430,7 +430,7 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'retry';
 COMMENT ON FUNCTION webhook.retry IS 'queue a finished delivery again, now, with its whole retry schedule';
 
 CREATE FUNCTION webhook.retry_failed(action_id integer DEFAULT NULL, since timestamptz DEFAULT NULL) RETURNS bigint
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'retry_failed';
+LANGUAGE C VOLATILE SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'retry_failed';
 COMMENT ON FUNCTION webhook.retry_failed IS 'queue all Failed deliveries again (of one action; that failed since a time), but canceled ones; returns how many';
 
 CREATE FUNCTION webhook.cancel(log_id bigint) RETURNS void
@@ -451,7 +451,7 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'resume';
 COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: but give up what it inherited. For superusers, and whom they grant it to';
 
 CREATE FUNCTION webhook.wait(timeout interval DEFAULT '10 s') RETURNS boolean
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'wait';
+LANGUAGE C VOLATILE STRICT SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'wait';
 COMMENT ON FUNCTION webhook.wait IS 'wait until nothing is due or in flight; false if that took longer than timeout';
 
 -- ---------------------------------------------------------------------------
