@@ -42,7 +42,9 @@
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
 #define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
-#define PURGE_SIZE 1000
+#define PURGE_SIZE 250			/* rows a turn */
+#define PURGE_SHARE 5			/* of the worker's time, a fifth */
+#define PURGE_PAUSE_US (5 * INT64CONST(1000))
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
@@ -461,11 +463,18 @@ take_turn(void)
 	claimed = claim(now);
 	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
 	{
+		TimestampTz started_at = GetCurrentTimestamp();
+		TimestampTz ended_at;
 		bool		is_more;
 
 		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
 									  &purged_behind, PURGE_SIZE);
-		next_purge_at = is_more ? now + TURN_PAUSE_US * 20 : now + PURGE_INTERVAL_US;
+
+		/* However much is old, it is deliveries that the worker is for. */
+		ended_at = GetCurrentTimestamp();
+		next_purge_at = ended_at + (is_more ?
+									Max(PURGE_PAUSE_US, (ended_at - started_at) * (PURGE_SHARE - 1)) :
+									PURGE_INTERVAL_US);
 		tell_purge(is_more);
 		if (!is_more)
 			purged_behind = 0;
