@@ -285,6 +285,9 @@ tend_workers(void)
 		}
 		if (charge->is_absent || webhook_shared_is_blocked(charge->key.database))
 			continue;
+		/* Not so long, but the clock was turned back. */
+		if (charge->start_at > now + MAX_PAUSE_MS * INT64CONST(1000))
+			charge->start_at = now;
 		if (charge->start_at > now)
 		{
 			timeout = Min(timeout,

@@ -139,6 +139,12 @@ static const char *const survey_sql =
 	" WHERE l.action_id = f.action_id AND l.retry_at IS NOT NULL"
 	" AND l.status <> 'Dispatched' ORDER BY l.retry_at LIMIT 1) d";
 
+static const char *const turn_back_sql =
+"WITH late AS MATERIALIZED (SELECT q.ctid AS tid FROM webhook.webhook_log q"
+" WHERE q.retry_at > $1 AND q.retry_at <= $2 AND q.status = 'Queued'"
+" FOR NO KEY UPDATE SKIP LOCKED)"
+" UPDATE webhook.webhook_log l SET retry_at = $1 FROM late WHERE l.ctid = late.tid";
+
 static const char *const drop_action_sql =
 	"UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 	" completed_at = pg_catalog.clock_timestamp(), error = 'action was dropped'"
@@ -629,6 +635,20 @@ webhook_queue_survey(WebhookActionFound found, void *arg)
 
 		found(DatumGetInt32(action_id), DatumGetTimestampTz(due), arg);
 	}
+	SPI_finish();
+}
+
+void
+webhook_queue_turn_back(TimestampTz now, TimestampTz before)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	values[0] = TimestampTzGetDatum(now);
+	values[1] = TimestampTzGetDatum(before);
+	SPI_connect();
+	execute(get_plan(&plan, turn_back_sql, 2, types), values, NULL);
 	SPI_finish();
 }
 

@@ -126,6 +126,9 @@ extern TimestampTz webhook_queue_next_due(int32 action_id, TimestampTz after);
 typedef void (*WebhookActionFound) (int32 action_id, TimestampTz due, void *arg);
 extern void webhook_queue_survey(WebhookActionFound found, void *arg);
 
+/* The clock was turned back: what was due before, but for retries, is due now. */
+extern void webhook_queue_turn_back(TimestampTz now, TimestampTz before);
+
 /* An action that is no more: what is still queued for it fails. */
 extern void webhook_queue_drop_action(int32 action_id);
 

@@ -38,6 +38,7 @@
 #define MAX_BLOCKED 16
 #define MAX_ACTIONS 4096
 #define BLOCK_TIMEOUT_MS 5000
+#define MAX_RESERVED_US (60 * USECS_PER_SEC)
 
 typedef struct WorkerSlot
 {
@@ -763,6 +764,9 @@ webhook_shared_reserve_moment(int32 action_id, int rate)
 	entry = find_action(action_id);
 	if (entry != NULL)
 	{
+		/* Each worker reserves one: more is from before the clock was turned back. */
+		if (entry->next_moment > now + MAX_RESERVED_US)
+			entry->next_moment = now;
 		moment = Max(now, entry->next_moment);
 		entry->next_moment = moment + USECS_PER_SEC / rate;
 	}
