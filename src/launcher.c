@@ -112,30 +112,44 @@ list_database(Oid database, const char *name)
 	}
 }
 
-/* The server log is told of a name that no database bears, once. */
+/*
+ * The server log is told of a name in webhook.databases that no database bears,
+ * once.  names: those that have not been met; freed here.
+ */
 static void
-check_names(void)
+report_names(List *names)
 {
-	List	   *names;
 	ListCell   *lc;
 
-	if (checked_databases != NULL && strcmp(checked_databases, webhook_databases) == 0)
-		return;
-	if (checked_databases != NULL)
-		pfree(checked_databases);
-	checked_databases = MemoryContextStrdup(TopMemoryContext, webhook_databases);
-	names = webhook_settings_databases();
-	foreach(lc, names)
+	if (checked_databases == NULL || strcmp(checked_databases, webhook_databases) != 0)
 	{
-		const char *name = lfirst(lc);
-
-		if (strcmp(name, "*") != 0 && !OidIsValid(get_database_oid(name, true)))
+		foreach(lc, names)
 			ereport(WARNING,
 					(errcode(ERRCODE_UNDEFINED_DATABASE),
-					 errmsg("webhook.databases names database \"%s\", which does not exist", name),
+					 errmsg("webhook.databases names database \"%s\", which does not exist",
+							(char *) lfirst(lc)),
 					 errhint("Names are folded to lower case unless they are in double quotes.")));
+		if (checked_databases != NULL)
+			pfree(checked_databases);
+		checked_databases = MemoryContextStrdup(TopMemoryContext, webhook_databases);
 	}
 	list_free_deep(names);
+}
+
+static List *
+remove_name(List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+		{
+			pfree(lfirst(lc));
+			names = foreach_delete_current(names, lc);
+		}
+	}
+	return names;
 }
 
 static void
@@ -146,6 +160,7 @@ list_databases(void)
 	Relation	rel;
 	TableScanDesc table_scan;
 	HeapTuple	tuple;
+	List	   *names;
 
 	hash_seq_init(&scan, charges);
 	while ((charge = hash_seq_search(&scan)) != NULL)
@@ -154,19 +169,21 @@ list_databases(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
+	names = remove_name(webhook_settings_databases(), "*");
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	table_scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(table_scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
+		names = remove_name(names, NameStr(form->datname));
 		if (form->datallowconn && form->datconnlimit != -2 &&
 			webhook_settings_has_database(NameStr(form->datname)))
 			list_database(form->oid, NameStr(form->datname));
 	}
 	table_endscan(table_scan);
 	table_close(rel, AccessShareLock);
-	check_names();
+	report_names(names);
 	CommitTransactionCommand();
 }
 

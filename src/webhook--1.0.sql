@@ -290,18 +290,23 @@ COMMENT ON INDEX webhook.mail_log_completed_idx IS 'mails by the time they ended
 ALTER TABLE webhook.workflow ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.workflow FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.workflow IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.action ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.action FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.workflow w WHERE w.workflow_id = action.workflow_id));
+COMMENT ON POLICY member_of_owner ON webhook.action IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.webhook_log ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_log FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.webhook_log IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.mail_log ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.mail_log FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.mail_log IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.webhook_attempt ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_attempt FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.webhook_log l WHERE l.log_id = webhook_attempt.log_id));
+COMMENT ON POLICY member_of_owner ON webhook.webhook_attempt IS 'a role sees what belongs to workflows of roles that it is a member of';
 
 -- ---------------------------------------------------------------------------
 -- Workflows
@@ -599,9 +604,10 @@ BEGIN
 	FOR item IN SELECT DISTINCT f.name FROM pg_file_settings f WHERE f.error IS NOT NULL AND f.name LIKE 'webhook.%' ORDER BY 1 LOOP
 		problems := problems || format('the value of %s in the configuration files is refused, see pg_file_settings', item);
 	END LOOP;
-	IF workers + 1 > current_setting('max_worker_processes')::integer THEN
-		problems := problems || format('max_worker_processes is %s, too small for %s webhook workers and their launcher',
-			current_setting('max_worker_processes'), workers);
+	-- The launcher of logical replication takes one, too.
+	IF workers + 1 + (current_setting('max_logical_replication_workers')::integer > 0)::integer > current_setting('max_worker_processes')::integer THEN
+		problems := problems || format('max_worker_processes is %s, too small for %s beside what PostgreSQL needs itself',
+			current_setting('max_worker_processes'), CASE workers WHEN 1 THEN 'a webhook worker and its launcher' ELSE workers || ' webhook workers and their launcher' END);
 	END IF;
 	FOREACH item IN ARRAY webhook.unknown_databases() LOOP
 		problems := problems || format('webhook.databases names database "%s", which does not exist', item);
@@ -1008,12 +1014,16 @@ CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
 	OR UPDATE OF name, module, trigger, condition, recurrence, schedule, owner_email, owner, enabled, computed
 	ON webhook.workflow
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.workflow IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.action IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.origin
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.origin IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action_secret
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.action_secret IS 'makes sessions and workers read the configuration anew';
 
 CREATE FUNCTION webhook.log_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'log_changed';
@@ -1021,6 +1031,7 @@ COMMENT ON FUNCTION webhook.log_changed IS 'internal: statement trigger on webho
 
 CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.log_changed();
+COMMENT ON TRIGGER log_changed ON webhook.webhook_log IS 'wakes the worker after a change by hand';
 
 CREATE FUNCTION webhook.on_drop() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_drop';
