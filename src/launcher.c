@@ -47,6 +47,7 @@
 #define MAX_STARTING 4			/* workers that have yet to look around */
 #define MIN_PAUSE_MS 1000		/* before a failed worker is started again */
 #define MAX_PAUSE_MS 60000
+#define ADOPT_PAUSE_MS 10000	/* for an adopted worker to begin */
 
 /* A worker to be, or that is. */
 typedef struct Charge
@@ -60,7 +61,7 @@ typedef struct Charge
 	NameData	name;			/* its name, for messages */
 	bool		is_absent;		/* no extension there */
 	int			slot;			/* -1: not started */
-	BackgroundWorkerHandle *handle;
+	BackgroundWorkerHandle *handle; /* NULL: a launcher before this one's */
 	int			failures;		/* in a row */
 	TimestampTz start_at;		/* not before */
 } Charge;
@@ -88,25 +89,33 @@ webhook_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+static Charge *
+find_charge(Oid database, int number)
+{
+	Charge		key = {0};
+	Charge	   *charge;
+	bool		found;
+
+	key.key.database = database;
+	key.key.number = number;
+	charge = hash_search(charges, &key.key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset((char *) charge + sizeof(charge->key), 0,
+			   sizeof(Charge) - sizeof(charge->key));
+		charge->slot = -1;
+	}
+	return charge;
+}
+
 /* Note a database's workers; all of the cluster's are gone through. */
 static void
 list_database(Oid database, const char *name)
 {
 	for (int number = 0; number < webhook_workers_per_database; number++)
 	{
-		Charge		key = {0};
-		Charge	   *charge;
-		bool		found;
+		Charge	   *charge = find_charge(database, number);
 
-		key.key.database = database;
-		key.key.number = number;
-		charge = hash_search(charges, &key.key, HASH_ENTER, &found);
-		if (!found)
-		{
-			memset((char *) charge + sizeof(charge->key), 0,
-				   sizeof(Charge) - sizeof(charge->key));
-			charge->slot = -1;
-		}
 		charge->is_listed = true;
 		namestrcpy(&charge->name, name);
 	}
@@ -187,19 +196,55 @@ list_databases(void)
 	CommitTransactionCommand();
 }
 
+/*
+ * This launcher may not be the first: somebody has terminated the one before.
+ * The workers that it started are still there.
+ */
+static void
+adopt_workers(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < webhook_shared_slots(); i++)
+	{
+		WebhookSlotInfo info = webhook_shared_slot(i);
+		Charge	   *charge;
+
+		if (!info.used || info.number >= WEBHOOK_FIRST_RUN)
+			continue;
+		charge = find_charge(info.database, info.number);
+		charge->slot = i;
+		charge->start_at = now;
+	}
+}
+
+/* Has a worker ended?  Of an adopted one its slot tells. */
+static bool
+has_ended(const Charge *charge, const WebhookSlotInfo *info, TimestampTz now)
+{
+	pid_t		pid;
+
+	if (charge->handle != NULL)
+		return GetBackgroundWorkerPid(charge->handle, &pid) == BGWH_STOPPED;
+	return info->pid == 0 &&
+		(info->state != WEBHOOK_STATE_STARTING ||
+		 TimestampDifferenceExceeds(charge->start_at, now, ADOPT_PAUSE_MS));
+}
+
 /* See what became of a started worker. */
 static void
 check_worker(Charge *charge, TimestampTz now)
 {
-	WebhookSlotInfo info;
-	pid_t		pid;
+	WebhookSlotInfo info = webhook_shared_slot(charge->slot);
 
-	if (GetBackgroundWorkerPid(charge->handle, &pid) != BGWH_STOPPED)
+	if (!has_ended(charge, &info, now))
 		return;
 
+	/* As it was left. */
 	info = webhook_shared_slot(charge->slot);
 	webhook_shared_free(charge->slot);
-	pfree(charge->handle);
+	if (charge->handle != NULL)
+		pfree(charge->handle);
 	charge->handle = NULL;
 	charge->slot = -1;
 	charge->is_absent = info.state == WEBHOOK_STATE_ABSENT;
@@ -368,6 +413,7 @@ webhook_launcher_main(Datum arg)
 	info.keysize = sizeof(((Charge *) NULL)->key);
 	info.entrysize = sizeof(Charge);
 	charges = hash_create("webhook workers", 64, &info, HASH_ELEM | HASH_BLOBS);
+	adopt_workers();
 
 	while (!ShutdownRequestPending)
 	{
@@ -389,7 +435,9 @@ webhook_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
-	proc_exit(0);
+
+	/* Terminated by somebody, it is started again; 0 would be for good. */
+	proc_exit(1);
 }
 
 /*

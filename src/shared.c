@@ -501,6 +501,9 @@ detach_worker(int code, Datum arg)
 	my_slot->info.unsettled = 0;
 	if (my_slot->info.state < WEBHOOK_STATE_STOPPED)
 		my_slot->info.state = WEBHOOK_STATE_FAILED;
+	/* Of an end the postmaster tells the launcher that started it, and no other. */
+	if (shared->launcher_latch != NULL)
+		SetLatch(shared->launcher_latch);
 	LWLockRelease(shared->lock);
 }
 

@@ -244,6 +244,21 @@ is($node->safe_psql('postgres', q{
 is($node->safe_psql('postgres', q{SELECT string_agg(p.oid::regprocedure::text, ', ') FROM pg_proc p
 	WHERE p.pronamespace = 'webhook'::regnamespace AND p.pronargs > 0 AND (p.proargnames IS NULL OR '' = ANY (p.proargnames))}), '', 'every argument has a name');
 
+# A launcher that somebody terminates comes back, and knows the workers
+my $launcher_pid = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'webhook launcher'};
+my $launcher = $node->safe_psql('postgres', $launcher_pid);
+my $worker = worker_pid($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($launcher)");
+ok(wait_for_sql($node, "SELECT count(*) = 1 AND min(pid) <> $launcher FROM ($launcher_pid) l"), 'another launcher');
+$node->safe_psql('nowhere', 'CREATE EXTENSION webhook');
+ok(wait_for_sql($node, q{SELECT string_agg(database || ' ' || worker || ' ' || state, ', ' ORDER BY database) FROM webhook.stat_worker}, 'nowhere 0 running, postgres 0 running'),
+	'starts what is missing, and nothing twice');
+is(worker_pid($node), $worker, 'the worker is the same');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+worker_pid($node, $worker);
+ok(wait_for_health('worker', '^ok: 1 worker is running'), 'one that ends has a successor');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'webhook worker'}), '2', 'one each');
+
 # No process for the worker
 $node->append_conf('postgresql.conf', 'max_worker_processes = 2');
 $node->restart;
