@@ -601,9 +601,13 @@ DECLARE
 	is_right boolean;
 BEGIN
 	-- A value that was refused is not in force: what is, looks right.
-	FOR item IN SELECT DISTINCT f.name FROM pg_file_settings f WHERE f.error IS NOT NULL AND f.name LIKE 'webhook.%' ORDER BY 1 LOOP
-		problems := problems || format('the value of %s in the configuration files is refused, see pg_file_settings', item);
-	END LOOP;
+	BEGIN
+		FOR item IN SELECT DISTINCT f.name FROM pg_file_settings f WHERE f.error IS NOT NULL AND f.name LIKE 'webhook.%' ORDER BY 1 LOOP
+			problems := problems || format('the value of %s in the configuration files is refused, see pg_file_settings', item);
+		END LOOP;
+	EXCEPTION WHEN insufficient_privilege THEN
+		NULL;	-- the extension's owner is no superuser any more
+	END;
 	-- The launcher of logical replication takes one, too.
 	IF workers + 1 + (current_setting('max_logical_replication_workers')::integer > 0)::integer > current_setting('max_worker_processes')::integer THEN
 		problems := problems || format('max_worker_processes is %s, too small for %s beside what PostgreSQL needs itself',
