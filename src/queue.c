@@ -685,7 +685,8 @@ webhook_queue_disable_action(int32 action_id)
 }
 
 bool
-webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
+webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
+					bool *all_gone)
 {
 	static SPIPlanPtr look_plan = NULL;
 	static SPIPlanPtr purge_plan = NULL;
@@ -694,6 +695,8 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 	Datum		values[3];
 	ArrayColumn old;
 	bool		is_more;
+	uint64		passed = 0;
+	uint64		deleted = 0;
 
 	values[0] = TimestampTzGetDatum(before);
 	values[1] = Int64GetDatum(*behind);
@@ -714,17 +717,22 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 		if (!DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)))
 		{
 			is_more = false;
+			if (i == 0)
+				*behind = DatumGetInt64(log_id) - 1;
 			break;
 		}
 		if (DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull)))
 			add_value(&old, log_id, false);
 		*behind = DatumGetInt64(log_id);
+		passed++;
 	}
 	if (old.n > 0)
 	{
 		values[0] = finish_column(&old, INT8OID);
 		execute(get_plan(&purge_plan, purge_sql, 1, delete_types), values, NULL);
+		deleted = SPI_processed;
 	}
 	SPI_finish();
+	*all_gone = deleted == passed;
 	return is_more;
 }

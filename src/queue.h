@@ -138,8 +138,9 @@ extern bool webhook_queue_disable_action(int32 action_id);
 /*
  * Look at up to limit deliveries with a log_id behind *behind, which moves
  * on, and delete those that ended before "before"; false: there are no more
- * that old.
+ * that old.  *all_gone: of those that *behind has passed none is left.
  */
-extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit);
+extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
+								bool *all_gone);
 
 #endif							/* WEBHOOK_QUEUE_H */

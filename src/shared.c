@@ -607,6 +607,12 @@ webhook_shared_set_turn(TimestampTz now, Size memory, int capacity)
 }
 
 void
+webhook_shared_set_log_start(int64 log_id)
+{
+	my_slot->info.log_start = log_id;
+}
+
+void
 webhook_shared_set_error(const char *message)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);

@@ -41,6 +41,7 @@ typedef struct WebhookSlotInfo
 	int64		attempts;
 	Size		memory;			/* bytes, of all its memory contexts */
 	int			capacity;		/* requests that its descriptors allow */
+	int64		log_start;		/* nothing in the log is numbered up to it */
 	TimestampTz last_turn_at;
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
@@ -123,6 +124,7 @@ extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
 extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
+extern void webhook_shared_set_log_start(int64 log_id);
 extern void webhook_shared_set_error(const char *message);
 
 /* Take what commits have told; true: look at everything anew. */

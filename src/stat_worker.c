@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(fits);
 PG_FUNCTION_INFO_V1(is_loaded);
 PG_FUNCTION_INFO_V1(is_served);
 PG_FUNCTION_INFO_V1(unknown_databases);
+PG_FUNCTION_INFO_V1(log_start);
 
 static const char *const states[] = {
 	[WEBHOOK_STATE_STARTING] = "starting",
@@ -160,4 +161,23 @@ unknown_databases(PG_FUNCTION_ARGS)
 	}
 	PG_RETURN_ARRAYTYPE_P(construct_array(unknown, n, TEXTOID, -1, false,
 										  TYPALIGN_INT));
+}
+
+/*
+ * webhook.log_start() returns bigint
+ *		Up to which log_id the worker has found that nothing is left.
+ */
+Datum
+log_start(PG_FUNCTION_ARGS)
+{
+	int64		result = 0;
+
+	for (int i = 0; i < webhook_shared_slots(); i++)
+	{
+		WebhookSlotInfo info = webhook_shared_slot(i);
+
+		if (info.used && info.database == MyDatabaseId)
+			result = Max(result, info.log_start);
+	}
+	PG_RETURN_INT64(result);
 }

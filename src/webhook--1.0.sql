@@ -586,6 +586,12 @@ CREATE FUNCTION webhook.unknown_databases() RETURNS text[]
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'unknown_databases';
 COMMENT ON FUNCTION webhook.unknown_databases IS 'internal: names in webhook.databases that no database bears';
 
+-- While somebody holds an old snapshot, a look for the first row walks over all
+-- that was purged since.
+CREATE FUNCTION webhook.log_start() RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'log_start';
+COMMENT ON FUNCTION webhook.log_start IS 'internal: up to which log_id the worker has found that nothing is left in the log';
+
 -- What webhook.health tells of the settings; called with the rights of its owner.
 CREATE FUNCTION webhook.setting_problems() RETURNS text[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -695,6 +701,7 @@ DECLARE
 	has_index boolean;
 	oldest timestamptz;
 	given_up bigint;
+	first bigint;
 	retention interval;
 BEGIN
 	"check" := 'loaded';
@@ -816,12 +823,12 @@ BEGIN
 	END IF;
 	RETURN NEXT;
 
-	"check" := 'retention'; status := 'ok'; hint := NULL;
+	"check" := 'retention'; status := 'ok'; hint := NULL; first := webhook.log_start();
 	retention := CASE WHEN current_setting('webhook.log_retention') ~ '^\s*\d+\s*$'
 		THEN make_interval(secs => current_setting('webhook.log_retention')::double precision)
 		ELSE current_setting('webhook.log_retention')::interval END;
 	SELECT min(l.completed_at) INTO oldest FROM (SELECT q.completed_at, q.retry_at FROM webhook.webhook_log q
-		ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
+		WHERE q.log_id > first ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
 	IF retention = interval '0' THEN
 		detail := 'webhook.log_retention is 0: the log keeps everything';
 	ELSIF oldest < moment - retention - interval '1 hour' THEN
@@ -876,7 +883,11 @@ DECLARE
 	middle bigint;
 	queued timestamptz;
 BEGIN
-	SELECT l.log_id INTO low FROM webhook.webhook_log l ORDER BY l.log_id LIMIT 1;
+	low := webhook.log_start();
+	SELECT l.log_id INTO low FROM webhook.webhook_log l WHERE l.log_id > low ORDER BY l.log_id LIMIT 1;
+	IF low IS NULL THEN
+		SELECT l.log_id INTO low FROM webhook.webhook_log l ORDER BY l.log_id LIMIT 1;
+	END IF;
 	SELECT l.log_id + 1 INTO high FROM webhook.webhook_log l ORDER BY l.log_id DESC LIMIT 1;
 	log_id := greatest(low, high - most);
 	SELECT l.queued_at INTO queued FROM webhook.webhook_log l

@@ -190,6 +190,7 @@ ok(wait_for_sql($node, 'SELECT count(*) FROM webhook.stat_progress', '0'), 'and 
 is($node->safe_psql('postgres', 'SELECT string_agg(log_id::text, \' \') FROM webhook.webhook_log WHERE log_id <= 50000'), '20000',
 	'when all that is old is gone, but for what somebody has locked');
 like(health('retention'), qr/^warning: deliveries that ended at/, 'which is told');
+is($node->safe_psql('postgres', 'SELECT webhook.log_start() BETWEEN 19000 AND 19999'), 't', 'what is gone in front of it is not looked for again');
 $holder->query_safe('ROLLBACK');
 $holder->quit;
 $node->safe_psql('postgres', 'DELETE FROM webhook.webhook_log WHERE log_id = 20000');
