@@ -30,31 +30,40 @@ typedef struct Complaint
 static Complaint complaints[MAX_COMPLAINTS];
 static int	next_complaint = 0;
 
-void
-webhook_complaint_emit(void)
+bool
+webhook_complaint_is_new(int sqlerrcode, const char *message)
 {
-	ErrorData  *error = CopyErrorData();
 	TimestampTz now = GetCurrentTimestamp();
 	Complaint  *complaint;
-	char		message[MESSAGE_SIZE];
+	char		start[MESSAGE_SIZE];
 
-	strlcpy(message, error->message != NULL ? error->message : "", MESSAGE_SIZE);
+	strlcpy(start, message != NULL ? message : "", MESSAGE_SIZE);
 	for (int i = 0; i < MAX_COMPLAINTS; i++)
 	{
 		complaint = &complaints[i];
-		if (complaint->at != 0 && now < complaint->at + SILENCE_US &&
-			complaint->sqlerrcode == error->sqlerrcode &&
-			strcmp(complaint->message, message) == 0)
-		{
-			FreeErrorData(error);
-			return;
-		}
+
+		/* From before the clock was turned back is long ago. */
+		if (complaint->at != 0 && now >= complaint->at &&
+			now < complaint->at + SILENCE_US &&
+			complaint->sqlerrcode == sqlerrcode &&
+			strcmp(complaint->message, start) == 0)
+			return false;
 	}
 	complaint = &complaints[next_complaint];
 	next_complaint = (next_complaint + 1) % MAX_COMPLAINTS;
 	complaint->at = now;
-	complaint->sqlerrcode = error->sqlerrcode;
-	strlcpy(complaint->message, message, MESSAGE_SIZE);
+	complaint->sqlerrcode = sqlerrcode;
+	strlcpy(complaint->message, start, MESSAGE_SIZE);
+	return true;
+}
+
+void
+webhook_complaint_emit(void)
+{
+	ErrorData  *error = CopyErrorData();
+	bool		is_new = webhook_complaint_is_new(error->sqlerrcode, error->message);
+
 	FreeErrorData(error);
-	EmitErrorReport();
+	if (is_new)
+		EmitErrorReport();
 }

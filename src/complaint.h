@@ -14,4 +14,10 @@
  */
 extern void webhook_complaint_emit(void);
 
+/*
+ * For what is said otherwise: has nothing alike been reported in the last ten
+ * minutes?  It counts as reported from now on.
+ */
+extern bool webhook_complaint_is_new(int sqlerrcode, const char *message);
+
 #endif							/* WEBHOOK_COMPLAINT_H */

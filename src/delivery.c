@@ -29,6 +29,7 @@
 #include "recompute.h"
 #include "record.h"
 #include "request.h"
+#include "shared.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -227,6 +228,7 @@ retry_failed(PG_FUNCTION_ARGS)
 	uint64		n = 0;
 	int64		first;
 	int64		last;
+	bool		is_computed;
 
 	if (!PG_ARGISNULL(0))
 	{
@@ -244,18 +246,22 @@ retry_failed(PG_FUNCTION_ARGS)
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	webhook_progress_start("retry_failed", 0,
 						   PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0));
-	webhook_recompute_failed(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0),
-							 PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1),
-							 scope.user);
+	is_computed = webhook_recompute_is_wanted(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0));
 	if (find_range(&first, &last))
 	{
 		int64		step = Max(RETRY_STEP, (last - first) / MAX_RETRY_STEPS);
 
 		for (int64 from = first;; from += step)
 		{
+			int64		to = last - from < step ? last : from + step - 1;
+
 			webhook_progress_update(from - first, last - first + 1);
+			if (is_computed)
+				webhook_recompute_failed(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0),
+										 PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1),
+										 scope.user, from, to);
 			values[3] = Int64GetDatum(from);
-			values[4] = Int64GetDatum(Min(from + step - 1, last));
+			values[4] = Int64GetDatum(to);
 			n += execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
 						 " retry_at = clock_timestamp(), completed_at = NULL,"
 						 " http_status = NULL, error = NULL, retries = 0, interrupted = 0"
@@ -269,7 +275,7 @@ retry_failed(PG_FUNCTION_ARGS)
 						 " AND NOT " WEBHOOK_LACKS_VALUES ")"
 						 " AND l.log_id BETWEEN $4 AND $5",
 						 5, types, values, nulls, NULL);
-			if (last - from < step)
+			if (to == last)
 				break;
 		}
 	}
@@ -442,14 +448,21 @@ test(PG_FUNCTION_ARGS)
 /*
  * Is something due or in flight?  As of now, whatever the transaction's
  * snapshot.
+ *
+ * What is Dispatched was due, and still is as far as the log knows; so the
+ * queue is looked at by time alone, one probe an action.  What is under way for
+ * an action that was disabled or dropped meanwhile is known to the workers.
  */
 static bool
 is_busy(SPIPlanPtr plan)
 {
+	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
 	bool		busy;
 
+	if (webhook_shared_is_busy())
+		return true;
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(plan, NULL, NULL, GetActiveSnapshot(),
+	if (SPI_execute_snapshot(plan, &now, NULL, GetActiveSnapshot(),
 							 InvalidSnapshot, true, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look at the queue");
 	busy = SPI_processed > 0;
@@ -471,6 +484,7 @@ wait(PG_FUNCTION_ARGS)
 	WebhookScope scope;
 	bool		busy;
 	uint32		wait_event = webhook_wait_event_new("WebhookWait");
+	Oid			types[1] = {TIMESTAMPTZOID};
 
 	deadline = DirectFunctionCall2(timestamptz_pl_interval,
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -479,14 +493,11 @@ wait(PG_FUNCTION_ARGS)
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	plan = SPI_prepare("SELECT FROM webhook.webhook_log l WHERE retry_at IS NOT NULL"
-					   " AND status = 'Dispatched'"
-					   " UNION ALL "
-					   "SELECT FROM webhook.action a, LATERAL ("
+	plan = SPI_prepare("SELECT FROM webhook.action a, LATERAL ("
 					   " SELECT FROM webhook.webhook_log l"
 					   " WHERE l.action_id = a.action_id"
-					   " AND l.retry_at <= clock_timestamp() LIMIT 1) l"
-					   " WHERE a.enabled", 0, NULL);
+					   " AND l.retry_at <= $1 LIMIT 1) l"
+					   " WHERE a.enabled", 1, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the look at the queue");
 	while ((busy = is_busy(plan)) && GetCurrentTimestamp() < until)

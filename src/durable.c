@@ -134,7 +134,9 @@ webhook_durable_is_reached(void)
 	{
 		awaited_lsn = InvalidXLogRecPtr;
 		if (is_wait_told)
-			ereport(LOG, (errmsg("webhooks are sent again: a synchronous standby has caught up")));
+			ereport(LOG,
+					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					 errmsg("webhooks are sent again: a synchronous standby has caught up")));
 		return true;
 	}
 	if (!is_wait_told &&
@@ -142,8 +144,10 @@ webhook_durable_is_reached(void)
 	{
 		is_wait_told = true;
 		ereport(LOG,
-				(errmsg("webhooks wait for a synchronous standby"),
-				 errdetail("What they tell of is not yet on the standbys of synchronous_standby_names.")));
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("webhooks wait for a synchronous standby"),
+				 errdetail("What they tell of is not yet on the standbys of synchronous_standby_names."),
+				 errhint("See pg_stat_replication.")));
 	}
 	return false;
 }

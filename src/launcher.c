@@ -34,6 +34,7 @@
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -46,6 +47,7 @@
 #define MAX_STARTING 4			/* workers that have yet to look around */
 #define MIN_PAUSE_MS 1000		/* before a failed worker is started again */
 #define MAX_PAUSE_MS 60000
+#define ADOPT_PAUSE_MS 10000	/* for an adopted worker to begin */
 
 /* A worker to be, or that is. */
 typedef struct Charge
@@ -56,15 +58,17 @@ typedef struct Charge
 		int			number;
 	}			key;
 	bool		is_listed;		/* the database is still there */
+	NameData	name;			/* its name, for messages */
 	bool		is_absent;		/* no extension there */
 	int			slot;			/* -1: not started */
-	BackgroundWorkerHandle *handle;
+	BackgroundWorkerHandle *handle; /* NULL: a launcher before this one's */
 	int			failures;		/* in a row */
 	TimestampTz start_at;		/* not before */
 } Charge;
 
 static HTAB *charges = NULL;
 static bool is_short_of_workers = false;
+static char *checked_databases = NULL;	/* webhook.databases as it was told of */
 
 PG_FUNCTION_INFO_V1(start_worker);
 
@@ -85,27 +89,76 @@ webhook_launcher_init(void)
 	RegisterBackgroundWorker(&worker);
 }
 
+static Charge *
+find_charge(Oid database, int number)
+{
+	Charge		key = {0};
+	Charge	   *charge;
+	bool		found;
+
+	key.key.database = database;
+	key.key.number = number;
+	charge = hash_search(charges, &key.key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset((char *) charge + sizeof(charge->key), 0,
+			   sizeof(Charge) - sizeof(charge->key));
+		charge->slot = -1;
+	}
+	return charge;
+}
+
 /* Note a database's workers; all of the cluster's are gone through. */
 static void
-list_database(Oid database)
+list_database(Oid database, const char *name)
 {
 	for (int number = 0; number < webhook_workers_per_database; number++)
 	{
-		Charge		key = {0};
-		Charge	   *charge;
-		bool		found;
+		Charge	   *charge = find_charge(database, number);
 
-		key.key.database = database;
-		key.key.number = number;
-		charge = hash_search(charges, &key.key, HASH_ENTER, &found);
-		if (!found)
-		{
-			memset((char *) charge + sizeof(charge->key), 0,
-				   sizeof(Charge) - sizeof(charge->key));
-			charge->slot = -1;
-		}
 		charge->is_listed = true;
+		namestrcpy(&charge->name, name);
 	}
+}
+
+/*
+ * The server log is told of a name in webhook.databases that no database bears,
+ * once.  names: those that have not been met; freed here.
+ */
+static void
+report_names(List *names)
+{
+	ListCell   *lc;
+
+	if (checked_databases == NULL || strcmp(checked_databases, webhook_databases) != 0)
+	{
+		foreach(lc, names)
+			ereport(WARNING,
+					(errcode(ERRCODE_UNDEFINED_DATABASE),
+					 errmsg("webhook.databases names database \"%s\", which does not exist",
+							(char *) lfirst(lc)),
+					 errhint("Names are folded to lower case unless they are in double quotes.")));
+		if (checked_databases != NULL)
+			pfree(checked_databases);
+		checked_databases = MemoryContextStrdup(TopMemoryContext, webhook_databases);
+	}
+	list_free_deep(names);
+}
+
+static List *
+remove_name(List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+		{
+			pfree(lfirst(lc));
+			names = foreach_delete_current(names, lc);
+		}
+	}
+	return names;
 }
 
 static void
@@ -116,6 +169,7 @@ list_databases(void)
 	Relation	rel;
 	TableScanDesc table_scan;
 	HeapTuple	tuple;
+	List	   *names;
 
 	hash_seq_init(&scan, charges);
 	while ((charge = hash_seq_search(&scan)) != NULL)
@@ -124,34 +178,73 @@ list_databases(void)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
+	names = remove_name(webhook_settings_databases(), "*");
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	table_scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(table_scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
+		names = remove_name(names, NameStr(form->datname));
 		if (form->datallowconn && form->datconnlimit != -2 &&
 			webhook_settings_has_database(NameStr(form->datname)))
-			list_database(form->oid);
+			list_database(form->oid, NameStr(form->datname));
 	}
 	table_endscan(table_scan);
 	table_close(rel, AccessShareLock);
+	report_names(names);
 	CommitTransactionCommand();
+}
+
+/*
+ * This launcher may not be the first: somebody has terminated the one before.
+ * The workers that it started are still there.
+ */
+static void
+adopt_workers(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < webhook_shared_slots(); i++)
+	{
+		WebhookSlotInfo info = webhook_shared_slot(i);
+		Charge	   *charge;
+
+		if (!info.used || info.number >= WEBHOOK_FIRST_RUN)
+			continue;
+		charge = find_charge(info.database, info.number);
+		charge->slot = i;
+		charge->start_at = now;
+	}
+}
+
+/* Has a worker ended?  Of an adopted one its slot tells. */
+static bool
+has_ended(const Charge *charge, const WebhookSlotInfo *info, TimestampTz now)
+{
+	pid_t		pid;
+
+	if (charge->handle != NULL)
+		return GetBackgroundWorkerPid(charge->handle, &pid) == BGWH_STOPPED;
+	return info->pid == 0 &&
+		(info->state != WEBHOOK_STATE_STARTING ||
+		 TimestampDifferenceExceeds(charge->start_at, now, ADOPT_PAUSE_MS));
 }
 
 /* See what became of a started worker. */
 static void
 check_worker(Charge *charge, TimestampTz now)
 {
-	WebhookSlotInfo info;
-	pid_t		pid;
+	WebhookSlotInfo info = webhook_shared_slot(charge->slot);
 
-	if (GetBackgroundWorkerPid(charge->handle, &pid) != BGWH_STOPPED)
+	if (!has_ended(charge, &info, now))
 		return;
 
+	/* As it was left. */
 	info = webhook_shared_slot(charge->slot);
 	webhook_shared_free(charge->slot);
-	pfree(charge->handle);
+	if (charge->handle != NULL)
+		pfree(charge->handle);
 	charge->handle = NULL;
 	charge->slot = -1;
 	charge->is_absent = info.state == WEBHOOK_STATE_ABSENT;
@@ -216,8 +309,8 @@ start_charge(Charge *charge, TimestampTz now)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a webhook worker: too many background workers"),
-				 errdetail("Deliveries of the database with OID %u wait.",
-						   charge->key.database),
+				 errdetail("Deliveries of database \"%s\" wait.",
+						   NameStr(charge->name)),
 				 errhint("Increase max_worker_processes, or name fewer databases in webhook.databases.")));
 	is_short_of_workers = true;
 }
@@ -254,6 +347,9 @@ tend_workers(void)
 		}
 		if (charge->is_absent || webhook_shared_is_blocked(charge->key.database))
 			continue;
+		/* Not so long, but the clock was turned back. */
+		if (charge->start_at > now + MAX_PAUSE_MS * INT64CONST(1000))
+			charge->start_at = now;
 		if (charge->start_at > now)
 		{
 			timeout = Min(timeout,
@@ -317,6 +413,7 @@ webhook_launcher_main(Datum arg)
 	info.keysize = sizeof(((Charge *) NULL)->key);
 	info.entrysize = sizeof(Charge);
 	charges = hash_create("webhook workers", 64, &info, HASH_ELEM | HASH_BLOBS);
+	adopt_workers();
 
 	while (!ShutdownRequestPending)
 	{
@@ -338,7 +435,9 @@ webhook_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 	}
-	proc_exit(0);
+
+	/* Terminated by somebody, it is started again; 0 would be for good. */
+	proc_exit(1);
 }
 
 /*

@@ -46,6 +46,7 @@
 #define MIN_BACKOFF_US USECS_PER_SEC
 #define MAX_BACKOFF_US (5 * USECS_PER_MINUTE)
 #define MAX_IN_FLIGHT 4
+#define FAILING_AFTER 2			/* mails in a row */
 #define MAIL_TIMEOUT_MS 60000
 
 /* When a mail is tried again; after the last one it is given up. */
@@ -60,6 +61,10 @@ static TimestampTz next_turn = 0;
 static TimestampTz last_turn = 0;
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
+
+/* What is known of the mail server. */
+static int	failures = 0;		/* mails in a row that it did not take */
+static TimestampTz failing_since = 0;
 
 static const char *const recover_sql =
 "UPDATE webhook.mail_log SET status = 'Queued', retry_at = clock_timestamp()"
@@ -138,6 +143,41 @@ settle_mails(TimestampTz now)
 			}
 		}
 		execute(settle_sql, 4, types, values, nulls);
+	}
+}
+
+/* The server log has a line when mails begin to fail, and when they no longer do. */
+static void
+report_server(TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, finished)
+	{
+		WebhookMail *mail = lfirst(lc);
+
+		if (!mail->is_sent && !mail->is_refused)
+		{
+			if (failures++ == 0)
+				failing_since = now;
+			if (failures == FAILING_AFTER)
+				ereport(WARNING,
+						(errcode(ERRCODE_CONNECTION_FAILURE),
+						 errmsg("mails that tell of failed webhooks can't be sent since %s",
+								timestamptz_to_str(failing_since)),
+						 errdetail("%d mails in a row were not taken, the last with: %s",
+								   failures, mail->error),
+						 errhint("See webhook.mail_log and the settings webhook.smtp_*; mails are tried again for four days.")));
+			continue;
+		}
+
+		/* A mail that is refused for its address was answered, too. */
+		if (failures >= FAILING_AFTER)
+			ereport(LOG,
+					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					 errmsg("mails that tell of failed webhooks are sent again; they could not be since %s",
+							timestamptz_to_str(failing_since))));
+		failures = 0;
 	}
 }
 
@@ -294,6 +334,7 @@ take_turn(void)
 	webhook_turn_commit();
 
 	is_recovered = true;
+	report_server(now);
 	forget_finished();
 	foreach(lc, mails)
 	{

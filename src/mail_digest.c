@@ -19,6 +19,7 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "complaint.h"
 #include "executor/spi.h"
 #include "guard.h"
 #include "mail.h"
@@ -58,7 +59,7 @@ static const char *const note_sql =
 
 static const char *const read_notes_sql =
 "SELECT n.note_id, w.owner_email, l.operation, l.module::oid, l.record_id,"
-" l.record, l.old_record, l.computed, l.webhook_id::text, l.attempts, l.queued_at"
+" l.record, l.old_record, l.computed, l.webhook_id::text, l.attempts, l.queued_at, w.name"
 " FROM webhook.mail_note n"
 " LEFT JOIN webhook.webhook_log l ON l.log_id = n.log_id"
 " LEFT JOIN webhook.workflow w ON w.workflow_id = l.workflow_id"
@@ -358,11 +359,16 @@ find_owners(Owners *owners, int64 note_id, uint64 row)
 	problem = webhook_guard_call(fill_owner, &fill);
 	if (problem != NULL)
 	{
-		ereport(LOG,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("the owner of record \"%s\" can't be told of a failed webhook: %s",
-						fill.event.record_id != NULL ? fill.event.record_id : "",
-						problem)));
+		char	   *message = psprintf("owners of records can't be told of failures by workflow \"%s\": %s",
+									   get_text(row, 12), problem);
+
+		if (webhook_complaint_is_new(ERRCODE_DATA_EXCEPTION, message))
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_EXCEPTION),
+					 errmsg_internal("%s", message),
+					 errdetail("Met with record \"%s\".",
+							   fill.event.record_id != NULL ? fill.event.record_id : ""),
+					 errhint("Correct owner_email with webhook.alter_workflow.")));
 		return;
 	}
 	split_addresses(owners, note_id, fill.text);

@@ -131,6 +131,12 @@ static const char *const survey_sql =
 	" WHERE l.action_id = f.action_id AND l.retry_at IS NOT NULL"
 	" AND l.status <> 'Dispatched' ORDER BY l.retry_at LIMIT 1) d";
 
+static const char *const turn_back_sql =
+"WITH late AS MATERIALIZED (SELECT q.ctid AS tid FROM webhook.webhook_log q"
+" WHERE q.retry_at > $1 AND q.retry_at <= $2 AND q.status = 'Queued'"
+" FOR NO KEY UPDATE SKIP LOCKED)"
+" UPDATE webhook.webhook_log l SET retry_at = $1 FROM late WHERE l.ctid = late.tid";
+
 static const char *const drop_action_sql =
 	"UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 	" completed_at = pg_catalog.clock_timestamp(), error = 'action was dropped'"
@@ -622,16 +628,34 @@ webhook_queue_survey(WebhookActionFound found, void *arg)
 	SPI_finish();
 }
 
-static void
+void
+webhook_queue_turn_back(TimestampTz now, TimestampTz before)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[2] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[2];
+
+	values[0] = TimestampTzGetDatum(now);
+	values[1] = TimestampTzGetDatum(before);
+	SPI_connect();
+	execute(get_plan(&plan, turn_back_sql, 2, types), values, NULL);
+	SPI_finish();
+}
+
+/* Was there anything to change? */
+static bool
 execute_for_action(SPIPlanPtr *plan, const char *sql, int32 action_id)
 {
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
+	bool		is_changed;
 
 	values[0] = Int32GetDatum(action_id);
 	SPI_connect();
 	execute(get_plan(plan, sql, 1, types), values, NULL);
+	is_changed = SPI_processed > 0;
 	SPI_finish();
+	return is_changed;
 }
 
 void
@@ -639,19 +663,20 @@ webhook_queue_drop_action(int32 action_id)
 {
 	static SPIPlanPtr plan = NULL;
 
-	execute_for_action(&plan, drop_action_sql, action_id);
+	(void) execute_for_action(&plan, drop_action_sql, action_id);
 }
 
-void
+bool
 webhook_queue_disable_action(int32 action_id)
 {
 	static SPIPlanPtr plan = NULL;
 
-	execute_for_action(&plan, disable_action_sql, action_id);
+	return execute_for_action(&plan, disable_action_sql, action_id);
 }
 
 bool
-webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
+webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
+					bool *all_gone)
 {
 	static SPIPlanPtr look_plan = NULL;
 	static SPIPlanPtr purge_plan = NULL;
@@ -660,6 +685,8 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 	Datum		values[3];
 	ArrayColumn old;
 	bool		is_more;
+	uint64		passed = 0;
+	uint64		deleted = 0;
 
 	values[0] = TimestampTzGetDatum(before);
 	values[1] = Int64GetDatum(*behind);
@@ -680,17 +707,22 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit)
 		if (!DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)))
 		{
 			is_more = false;
+			if (i == 0)
+				*behind = DatumGetInt64(log_id) - 1;
 			break;
 		}
 		if (DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull)))
 			add_value(&old, log_id, false);
 		*behind = DatumGetInt64(log_id);
+		passed++;
 	}
 	if (old.n > 0)
 	{
 		values[0] = finish_column(&old, INT8OID);
 		execute(get_plan(&purge_plan, purge_sql, 1, delete_types), values, NULL);
+		deleted = SPI_processed;
 	}
 	SPI_finish();
+	*all_gone = deleted == passed;
 	return is_more;
 }

@@ -126,17 +126,21 @@ extern TimestampTz webhook_queue_next_due(int32 action_id, TimestampTz after);
 typedef void (*WebhookActionFound) (int32 action_id, TimestampTz due, void *arg);
 extern void webhook_queue_survey(WebhookActionFound found, void *arg);
 
+/* The clock was turned back: what was due before, but for retries, is due now. */
+extern void webhook_queue_turn_back(TimestampTz now, TimestampTz before);
+
 /* An action that is no more: what is still queued for it fails. */
 extern void webhook_queue_drop_action(int32 action_id);
 
-/* A receiver is gone for good (410): disable the action. */
-extern void webhook_queue_disable_action(int32 action_id);
+/* A receiver is gone for good (410): disable the action; false: it was. */
+extern bool webhook_queue_disable_action(int32 action_id);
 
 /*
  * Look at up to limit deliveries with a log_id behind *behind, which moves
  * on, and delete those that ended before "before"; false: there are no more
- * that old.
+ * that old.  *all_gone: of those that *behind has passed none is left.
  */
-extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit);
+extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
+								bool *all_gone);
 
 #endif							/* WEBHOOK_QUEUE_H */

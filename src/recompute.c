@@ -181,7 +181,7 @@ store_error(int64 log_id, const char *error)
 	SPI_finish();
 }
 
-/* The next deliveries behind "after" that lack something; returns how many. */
+/* The first deliveries of a range that lack something; returns how many. */
 static int
 read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 {
@@ -190,7 +190,7 @@ read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT l.log_id FROM webhook.webhook_log l"
 							  " JOIN webhook.action a ON a.action_id = l.action_id"
-							  " WHERE l.status = 'Failed' AND l.log_id > $1"
+							  " WHERE l.status = 'Failed' AND l.log_id BETWEEN $1 AND $5"
 							  " AND ($2 IS NULL OR l.action_id = $2)"
 							  " AND ($3 IS NULL OR coalesce(l.completed_at,"
 							  " l.dispatched_at, l.queued_at) >= $3)"
@@ -198,7 +198,7 @@ read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 							  " AND pg_has_role($4, l.owner::oid, 'MEMBER')"
 							  " AND l.record IS NOT NULL AND " WEBHOOK_LACKS_VALUES
 							  " ORDER BY l.log_id LIMIT " CppAsString2(BATCH_SIZE),
-							  4, types, values, nulls, true, 0) != SPI_OK_SELECT)
+							  5, types, values, nulls, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read failed deliveries");
 	n = (int) SPI_processed;
 	for (int i = 0; i < n; i++)
@@ -212,12 +212,31 @@ read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 	return n;
 }
 
-void
-webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role)
+bool
+webhook_recompute_is_wanted(int32 action_id)
 {
-	Oid			types[4] = {INT8OID, INT4OID, TIMESTAMPTZOID, OIDOID};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	bool		is_wanted;
+
+	values[0] = Int32GetDatum(action_id);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT FROM webhook.action a WHERE a.computed IS NOT NULL"
+							  " AND ($1 = 0 OR a.action_id = $1)",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the actions");
+	is_wanted = SPI_processed > 0;
+	SPI_finish();
+	return is_wanted;
+}
+
+void
+webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role,
+						 int64 from, int64 to)
+{
+	Oid			types[5] = {INT8OID, INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
 	int64		log_ids[BATCH_SIZE];
 	MemoryContext context;
 	MemoryContext old;
@@ -225,10 +244,11 @@ webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role)
 
 	nulls[1] = action_id == 0 ? 'n' : ' ';
 	nulls[2] = since == 0 ? 'n' : ' ';
-	values[0] = Int64GetDatum(-1);
+	values[0] = Int64GetDatum(from);
 	values[1] = Int32GetDatum(action_id);
 	values[2] = TimestampTzGetDatum(since);
 	values[3] = ObjectIdGetDatum(role);
+	values[4] = Int64GetDatum(to);
 	context = AllocSetContextCreate(CurrentMemoryContext, "webhook recompute",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
@@ -241,7 +261,7 @@ webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role)
 			if (problem != NULL)
 				store_error(log_ids[i], problem);
 		}
-		values[0] = Int64GetDatum(log_ids[n - 1]);
+		values[0] = Int64GetDatum(log_ids[n - 1] + 1);
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);

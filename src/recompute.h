@@ -22,10 +22,15 @@
  */
 extern void webhook_recompute_one(int64 log_id);
 
+/* Does any action ask for such values (action_id 0), or this one? */
+extern bool webhook_recompute_is_wanted(int32 action_id);
+
 /*
- * The same for all Failed deliveries that retry_failed is about; action_id 0
- * and since 0: no limit.  Where it fails, the reason becomes the delivery's.
+ * The same as webhook_recompute_one for the Failed deliveries from one log_id
+ * to another that retry_failed is about; action_id 0 and since 0: no limit.
+ * Where it fails, the reason becomes the delivery's.
  */
-extern void webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role);
+extern void webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role,
+									 int64 from, int64 to);
 
 #endif							/* WEBHOOK_RECOMPUTE_H */

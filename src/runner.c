@@ -141,7 +141,7 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a scheduled run: too many background workers"),
-				 errdetail("It waits for one to end."),
+				 errdetail("Workflow %d waits for one to end.", workflow_id),
 				 errhint("Increase max_worker_processes.")));
 	is_short_of_workers = true;
 	return false;

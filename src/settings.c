@@ -309,26 +309,39 @@ check_databases(char **newval, void **extra, GucSource source)
 	return is_list;
 }
 
-bool
-webhook_settings_has_database(const char *name)
+List *
+webhook_settings_databases(void)
 {
 	List	   *names = NIL;
+	List	   *result = NIL;
 	char	   *copy;
-	bool		found = false;
 	ListCell   *lc;
 
 	if (split_list(webhook_databases, &names, &copy))
 	{
 		foreach(lc, names)
-		{
-			const char *item = lfirst(lc);
-
-			if (strcmp(item, "*") == 0 || strcmp(item, name) == 0)
-				found = true;
-		}
+			result = lappend(result, pstrdup(lfirst(lc)));
 	}
 	list_free(names);
 	pfree(copy);
+	return result;
+}
+
+bool
+webhook_settings_has_database(const char *name)
+{
+	List	   *names = webhook_settings_databases();
+	bool		found = false;
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		const char *item = lfirst(lc);
+
+		if (strcmp(item, "*") == 0 || strcmp(item, name) == 0)
+			found = true;
+	}
+	list_free_deep(names);
 	return found;
 }
 

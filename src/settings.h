@@ -9,6 +9,7 @@
 #define WEBHOOK_SETTINGS_H
 
 #include "address.h"
+#include "nodes/pg_list.h"
 
 /* Parsed form of webhook.retry_schedule. */
 typedef struct WebhookSchedule
@@ -57,6 +58,9 @@ extern const WebhookNetworks *webhook_smtp_addresses;
 
 /* Define the settings; called by _PG_init. */
 extern void webhook_settings_init(void);
+
+/* The names in webhook.databases, with "*" for all; the list is the caller's. */
+extern List *webhook_settings_databases(void);
 
 /* Is this database one of webhook.databases? */
 extern bool webhook_settings_has_database(const char *name);

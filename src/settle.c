@@ -106,15 +106,16 @@ note_settled(const WebhookFlight *flight)
 	if (flight->result.verdict == WEBHOOK_FAILED &&
 		flight->send.http_status == 410)
 	{
-		webhook_queue_disable_action(lane->action_id);
 		if (lane->action != NULL)
 			lane->action->enabled = false;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("webhook action %d (\"%s\") is disabled: its receiver answered 410 Gone",
-						lane->action_id,
-						lane->action != NULL ? lane->action->title : ""),
-				 errhint("Correct its URL with webhook.alter_action, and call webhook.enable_action.")));
+		/* Of many that were under way, the first is told. */
+		if (webhook_queue_disable_action(lane->action_id))
+			ereport(WARNING,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("webhook action %d (\"%s\") is disabled: its receiver answered 410 Gone",
+							lane->action_id,
+							lane->action != NULL ? lane->action->title : ""),
+					 errhint("Correct its URL with webhook.alter_action, and call webhook.enable_action.")));
 	}
 }
 

@@ -21,6 +21,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "shared.h"
@@ -276,6 +277,26 @@ webhook_shared_wake_launcher(void)
 	LWLockRelease(shared->lock);
 }
 
+bool
+webhook_shared_is_busy(void)
+{
+	bool		is_busy = false;
+
+	if (shared == NULL)
+		return false;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot->info.database == MyDatabaseId &&
+			slot->info.in_flight + slot->info.claimed + slot->info.unsettled > 0)
+			is_busy = true;
+	}
+	LWLockRelease(shared->lock);
+	return is_busy;
+}
+
 /* Send SIGTERM to a database's workers; returns how many there are. */
 static int
 terminate_workers(Oid database)
@@ -301,10 +322,12 @@ void
 webhook_shared_block(Oid database)
 {
 	TimestampTz deadline;
+	uint32		wait_event;
 
 	if (shared == NULL)
 		return;
 
+	wait_event = webhook_wait_event_new("WebhookWorkerEnd");
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (shared->n_blocked < MAX_BLOCKED)
 	{
@@ -321,7 +344,7 @@ webhook_shared_block(Oid database)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 5, PG_WAIT_EXTENSION);
+						 5, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -478,6 +501,9 @@ detach_worker(int code, Datum arg)
 	my_slot->info.unsettled = 0;
 	if (my_slot->info.state < WEBHOOK_STATE_STOPPED)
 		my_slot->info.state = WEBHOOK_STATE_FAILED;
+	/* Of an end the postmaster tells the launcher that started it, and no other. */
+	if (shared->launcher_latch != NULL)
+		SetLatch(shared->launcher_latch);
 	LWLockRelease(shared->lock);
 }
 
@@ -573,10 +599,17 @@ webhook_shared_set_progress(int in_flight, int claimed, int unsettled,
 }
 
 void
-webhook_shared_set_turn(TimestampTz now, Size memory)
+webhook_shared_set_turn(TimestampTz now, Size memory, int capacity)
 {
 	my_slot->info.last_turn_at = now;
 	my_slot->info.memory = memory;
+	my_slot->info.capacity = capacity;
+}
+
+void
+webhook_shared_set_log_start(int64 log_id)
+{
+	my_slot->info.log_start = log_id;
 }
 
 void

@@ -40,6 +40,8 @@ typedef struct WebhookSlotInfo
 	int			unsettled;		/* answered, and the log not yet told */
 	int64		attempts;
 	Size		memory;			/* bytes, of all its memory contexts */
+	int			capacity;		/* requests that its descriptors allow */
+	int64		log_start;		/* nothing in the log is numbered up to it */
 	TimestampTz last_turn_at;
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
@@ -74,6 +76,9 @@ extern void webhook_shared_rescan(Oid database);
 
 /* After commit, let the launcher look at this database. */
 extern void webhook_shared_launch_at_commit(void);
+
+/* Has a worker of this database anything claimed, under way or to record? */
+extern bool webhook_shared_is_busy(void);
 
 /* Now: let the launcher look for databases. */
 extern void webhook_shared_wake_launcher(void);
@@ -118,7 +123,8 @@ extern void webhook_shared_set_state(WebhookWorkerState state);
 extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
-extern void webhook_shared_set_turn(TimestampTz now, Size memory);
+extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
+extern void webhook_shared_set_log_start(int64 log_id);
 extern void webhook_shared_set_error(const char *message);
 
 /* Take what commits have told; true: look at everything anew. */

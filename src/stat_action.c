@@ -41,7 +41,15 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#define MAX_COUNT 10000			/* deliveries of an action that are counted */
+/*
+ * Deliveries of an action that are counted.  Where many actions have long
+ * queues they share what may be counted at all.
+ */
+#define MAX_COUNT 10000
+#define MIN_COUNT 1000
+#define MAX_TOTAL 50000
+
+#define COLUMNS 19
 
 PG_FUNCTION_INFO_V1(stat_action);
 PG_FUNCTION_INFO_V1(stat_reset);
@@ -70,8 +78,6 @@ static const char *const actions_sql =
 " max(t.reset_at) AS reset_at"
 " FROM webhook.action_stats t GROUP BY t.action_id) s USING (action_id)"
 " WHERE pg_has_role($1, w.owner::oid, 'MEMBER') ORDER BY a.action_id";
-
-#define COLUMNS 19
 
 static const char *const latencies_sql =
 "SELECT l.action_id, l.buckets FROM webhook.action_latency l"
@@ -136,9 +142,12 @@ end_queue(QueueScan *scan)
 	table_close(scan->log, AccessShareLock);
 }
 
-/* Columns queued, in_flight, retrying, oldest_due. */
-static void
-fill_queue(QueueScan *queue, int32 action_id, Datum *values, bool *nulls)
+/*
+ * Columns queued, in_flight, retrying, oldest_due; true: there are more
+ * deliveries than were to be counted.
+ */
+static bool
+fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nulls)
 {
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -147,13 +156,14 @@ fill_queue(QueueScan *queue, int32 action_id, Datum *values, bool *nulls)
 	int64		retrying = 0;
 	int			in_flight = webhook_shared_in_flight(action_id);
 	TimestampTz oldest_due = 0;
+	bool		is_cut;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(action_id));
 	scan = webhook_index_beginscan(queue->log, queue->index,
 								   GetActiveSnapshot(), 1);
 	index_rescan(scan, &key, 1, NULL, 0);
-	while (queued + dispatched + retrying < MAX_COUNT &&
+	while (!(is_cut = queued + dispatched + retrying >= most) &&
 		   index_getnext_slot(scan, ForwardScanDirection, queue->slot))
 	{
 		bool		isnull;
@@ -184,6 +194,31 @@ fill_queue(QueueScan *queue, int32 action_id, Datum *values, bool *nulls)
 	values[3] = TimestampTzGetDatum(oldest_due);
 	nulls[0] = nulls[1] = nulls[2] = false;
 	nulls[3] = oldest_due == 0;
+	return is_cut;
+}
+
+/* All actions' queues: first a little of each, then more of the long ones. */
+static void
+fill_queues(int n, Datum (*values)[COLUMNS], bool (*nulls)[COLUMNS])
+{
+	QueueScan	queue = {0};
+	int		   *cut = palloc((n + 1) * sizeof(int));
+	int			n_cut = 0;
+	int			most;
+
+	if (!begin_queue(&queue))
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		if (fill_queue(&queue, DatumGetInt32(values[i][0]), MIN_COUNT,
+					   &values[i][4], &nulls[i][4]))
+			cut[n_cut++] = i;
+	}
+	most = n_cut == 0 ? 0 : Min(MAX_COUNT, MAX_TOTAL / n_cut);
+	for (int i = 0; i < n_cut && most > MIN_COUNT; i++)
+		(void) fill_queue(&queue, DatumGetInt32(values[cut[i]][0]), most,
+						  &values[cut[i]][4], &nulls[cut[i]][4]);
+	end_queue(&queue);
 }
 
 /* ---------------------------------------------------------------------
@@ -302,8 +337,9 @@ stat_action(PG_FUNCTION_ARGS)
 	Oid			types[2] = {OIDOID, INT4OID};
 	Datum		args[2];
 	WebhookScope scope;
-	QueueScan	queue = {0};
-	bool		has_queue;
+	Datum		(*values)[COLUMNS];
+	bool		(*nulls)[COLUMNS];
+	int			n;
 	Latency    *latencies;
 	int			n_latencies;
 	int			next = 0;
@@ -317,26 +353,23 @@ stat_action(PG_FUNCTION_ARGS)
 	latencies = read_latencies(context, &n_latencies);
 	if (SPI_execute_with_args(actions_sql, 2, types, args, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the actions' statistics");
-	has_queue = begin_queue(&queue);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		Datum		values[COLUMNS];
-		bool		nulls[COLUMNS];
-		int32		action_id;
-
+	n = (int) SPI_processed;
+	values = palloc((n + 1) * sizeof(*values));
+	nulls = palloc((n + 1) * sizeof(*nulls));
+	for (int i = 0; i < n; i++)
 		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-						  values, nulls);
-		action_id = DatumGetInt32(values[0]);
-		if (has_queue)
-			fill_queue(&queue, action_id, &values[4], &nulls[4]);
+						  values[i], nulls[i]);
+	fill_queues(n, values, nulls);
+	for (int i = 0; i < n; i++)
+	{
+		int32		action_id = DatumGetInt32(values[i][0]);
+
 		while (next < n_latencies && latencies[next].action_id < action_id)
 			next++;
 		if (next < n_latencies && latencies[next].action_id == action_id)
-			fill_latency(&latencies[next], &values[11], &nulls[11]);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			fill_latency(&latencies[next], &values[i][11], &nulls[i][11]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values[i], nulls[i]);
 	}
-	if (has_queue)
-		end_queue(&queue);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return (Datum) 0;

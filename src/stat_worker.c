@@ -11,6 +11,7 @@
 
 #include "catalog.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -18,15 +19,18 @@
 #include "settings.h"
 #include "shared.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define COLUMNS 13
+#define COLUMNS 14
 
 PG_FUNCTION_INFO_V1(stat_worker);
 PG_FUNCTION_INFO_V1(fits);
 PG_FUNCTION_INFO_V1(is_loaded);
 PG_FUNCTION_INFO_V1(is_served);
+PG_FUNCTION_INFO_V1(unknown_databases);
+PG_FUNCTION_INFO_V1(log_start);
 
 static const char *const states[] = {
 	[WEBHOOK_STATE_STARTING] = "starting",
@@ -97,6 +101,8 @@ stat_worker(PG_FUNCTION_ARGS)
 		set_time(&values[11], &nulls[11], info.last_turn_at);
 		values[12] = Int64GetDatum((int64) info.memory);
 		nulls[12] = info.memory == 0;
+		values[13] = Int32GetDatum(info.capacity);
+		nulls[13] = info.capacity == 0;
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -132,4 +138,46 @@ Datum
 is_served(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(webhook_settings_has_database(get_database_name(MyDatabaseId)));
+}
+
+/*
+ * webhook.unknown_databases() returns text[]
+ *		Names in webhook.databases that no database bears.
+ */
+Datum
+unknown_databases(PG_FUNCTION_ARGS)
+{
+	List	   *names = webhook_settings_databases();
+	Datum	   *unknown = palloc((list_length(names) + 1) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+
+		if (strcmp(name, "*") != 0 && !OidIsValid(get_database_oid(name, true)))
+			unknown[n++] = CStringGetTextDatum(name);
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_array(unknown, n, TEXTOID, -1, false,
+										  TYPALIGN_INT));
+}
+
+/*
+ * webhook.log_start() returns bigint
+ *		Up to which log_id the worker has found that nothing is left.
+ */
+Datum
+log_start(PG_FUNCTION_ARGS)
+{
+	int64		result = 0;
+
+	for (int i = 0; i < webhook_shared_slots(); i++)
+	{
+		WebhookSlotInfo info = webhook_shared_slot(i);
+
+		if (info.used && info.database == MyDatabaseId)
+			result = Max(result, info.log_start);
+	}
+	PG_RETURN_INT64(result);
 }

@@ -240,9 +240,18 @@ choose_base(const TriggerPlan *plans, int n, Relation module,
 	for (int i = 0; i < n; i++)
 		longest = Max(longest, (int) strlen(plans[i].suffix));
 	id = psprintf("_%d", workflow_id);
-	room = NAMEDATALEN - 1 - strlen("webhook_") - strlen(id) - 1 - longest;
-	return psprintf("%.*s%s", pg_mbcliplen(workflow, strlen(workflow), room),
-					workflow, id);
+	for (int i = 2;; i++)
+	{
+		char	   *base;
+
+		room = NAMEDATALEN - 1 - strlen("webhook_") - strlen(id) - 1 - longest;
+		base = psprintf("%.*s%s", pg_mbcliplen(workflow, strlen(workflow), room),
+						workflow, id);
+		/* Another workflow may be called just so. */
+		if (is_base_usable(plans, n, relations, base))
+			return base;
+		id = psprintf("_%d_%d", workflow_id, i);
+	}
 }
 
 /* ---------------------------------------------------------------------

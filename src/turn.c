@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "commands/dbcommands.h"
 #include "complaint.h"
 #include "durable.h"
 #include "mail.h"
@@ -41,8 +42,10 @@
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
 #define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
-#define PURGE_PAUSE_US (5 * INT64CONST(1000))	/* between its turns */
+#define START_INTERVAL_US (3600 * USECS_PER_SEC)
 #define PURGE_SIZE 250			/* rows a turn: a millisecond or two */
+#define PURGE_SHARE 5			/* of the worker's time, a fifth */
+#define PURGE_PAUSE_US (5 * INT64CONST(1000))	/* between its turns */
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
@@ -63,7 +66,10 @@ static TimestampTz next_purge_at = 0;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
-static int64 purged_behind = 0;
+static int64 purged_behind = 0;	/* 0: from the beginning */
+static int64 log_start = 0;		/* nothing is there up to this log_id */
+static bool is_start_clean = false; /* nor from there to purged_behind */
+static TimestampTz next_start_at = 0;	/* not taken for granted any longer */
 static uint64 seen_generation = 0;
 
 /* ---------------------------------------------------------------------
@@ -168,14 +174,16 @@ check_origin(void)
 		release_lanes();
 		ereport(LOG,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("webhook worker is paused: this database is a copy of another one"),
+				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
+						my_number, get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
 				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
 	}
 	else
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-				 errmsg("webhook worker is sending: it was told to resume")));
+				 errmsg("webhook worker %d of database \"%s\" is sending: it was told to resume",
+						my_number, get_database_name(MyDatabaseId))));
 }
 
 /* Take up what commits have told, and what has fallen due. */
@@ -225,8 +233,9 @@ look_around(TimestampTz now)
 
 		if (recovered > 0)
 			ereport(LOG,
-					(errmsg("webhook worker sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-							recovered)));
+					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
+							my_number, get_database_name(MyDatabaseId), recovered)));
 		is_recovered = true;
 		CommandCounterIncrement();
 	}
@@ -434,10 +443,42 @@ tell_purge(bool is_more)
 	webhook_progress_update(done, 0);
 }
 
+/*
+ * One step of a purge; true: there is more to do.  It begins where the last one
+ * found that nothing is left in front: while somebody holds an old snapshot,
+ * what was deleted is walked over again.  What was locked, or committed late, is
+ * come back to.
+ */
+static bool
+purge(TimestampTz now, int64 *start)
+{
+	bool		all_gone;
+	bool		is_more;
+
+	if (purged_behind == 0)
+	{
+		if (now >= next_start_at)
+		{
+			log_start = 0;
+			next_start_at = now + START_INTERVAL_US;
+		}
+		purged_behind = log_start;
+		is_start_clean = true;
+	}
+	is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
+								  &purged_behind, PURGE_SIZE, &all_gone);
+	is_start_clean = is_start_clean && all_gone;
+	*start = is_start_clean ? purged_behind : log_start;
+	if (!is_more)
+		purged_behind = 0;
+	return is_more;
+}
+
 static void
 take_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	int64		start = log_start;
 	List	   *settled;
 	List	   *claimed;
 	dlist_iter	iter;
@@ -458,20 +499,26 @@ take_turn(void)
 	claimed = claim(now);
 	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
 	{
+		TimestampTz started_at = GetCurrentTimestamp();
+		TimestampTz ended_at;
 		bool		is_more;
 
-		is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
-									  &purged_behind, PURGE_SIZE);
-		next_purge_at = is_more ? now + PURGE_PAUSE_US : now + PURGE_INTERVAL_US;
+		is_more = purge(now, &start);
+
+		/* However much is old, it is deliveries that the worker is for. */
+		ended_at = GetCurrentTimestamp();
+		next_purge_at = ended_at + (is_more ?
+									Max(PURGE_PAUSE_US, (ended_at - started_at) * (PURGE_SHARE - 1)) :
+									PURGE_INTERVAL_US);
 		tell_purge(is_more);
-		if (!is_more)
-			purged_behind = 0;
 	}
 	else if (webhook_log_retention <= 0)
 		tell_purge(false);
 	webhook_turn_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
+	log_start = start;
+	webhook_shared_set_log_start(log_start);
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
 	webhook_stats_report();
@@ -495,7 +542,9 @@ webhook_turn_take(void)
 		if (backoff != 0)
 		{
 			if (backoff >= LONG_BACKOFF_US)
-				ereport(LOG, (errmsg("webhook worker %d goes on after an error", my_number)));
+				ereport(LOG,
+						(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+						 errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
 			webhook_shared_set_state(webhook_turn_state());
@@ -522,6 +571,7 @@ webhook_turn_take(void)
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
 		webhook_settle_beware();
+		purged_behind = 0;		/* that was undone */
 		is_survey_wanted = true;
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(turn_context);

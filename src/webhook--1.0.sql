@@ -295,18 +295,23 @@ COMMENT ON INDEX webhook.mail_log_completed_idx IS 'mails by the time they ended
 ALTER TABLE webhook.workflow ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.workflow FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.workflow IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.action ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.action FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.workflow w WHERE w.workflow_id = action.workflow_id));
+COMMENT ON POLICY member_of_owner ON webhook.action IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.webhook_log ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_log FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.webhook_log IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.mail_log ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.mail_log FOR SELECT
 	USING (pg_catalog.pg_has_role(owner, 'MEMBER'));
+COMMENT ON POLICY member_of_owner ON webhook.mail_log IS 'a role sees what belongs to workflows of roles that it is a member of';
 ALTER TABLE webhook.webhook_attempt ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_attempt FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.webhook_log l WHERE l.log_id = webhook_attempt.log_id));
+COMMENT ON POLICY member_of_owner ON webhook.webhook_attempt IS 'a role sees what belongs to workflows of roles that it is a member of';
 
 -- ---------------------------------------------------------------------------
 -- Workflows
@@ -435,8 +440,8 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'retry';
 COMMENT ON FUNCTION webhook.retry IS 'queue a finished delivery again, now, with its whole retry schedule';
 
 CREATE FUNCTION webhook.retry_failed(action_id integer DEFAULT NULL, since timestamptz DEFAULT NULL) RETURNS bigint
-LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'retry_failed';
-COMMENT ON FUNCTION webhook.retry_failed IS 'queue Failed deliveries again, but canceled ones: all, or those of one action, or those that failed since a time; returns how many';
+LANGUAGE C VOLATILE SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'retry_failed';
+COMMENT ON FUNCTION webhook.retry_failed IS 'queue all Failed deliveries again (of one action; those that failed since a time), but canceled ones; returns how many';
 
 CREATE FUNCTION webhook.cancel(log_id bigint) RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cancel';
@@ -456,7 +461,7 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'resume';
 COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: and give up what it inherited. For superusers, and whom they grant it to';
 
 CREATE FUNCTION webhook.wait(timeout interval DEFAULT '10 s') RETURNS boolean
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'wait';
+LANGUAGE C VOLATILE STRICT SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'wait';
 COMMENT ON FUNCTION webhook.wait IS 'wait until nothing is due or in flight; false if that took longer than timeout';
 
 -- ---------------------------------------------------------------------------
@@ -507,7 +512,7 @@ COMMENT ON COLUMN webhook.stat_action.action_id IS 'the action';
 COMMENT ON COLUMN webhook.stat_action.workflow IS 'name of its workflow';
 COMMENT ON COLUMN webhook.stat_action.title IS 'its title';
 COMMENT ON COLUMN webhook.stat_action.enabled IS 'false: queues nothing new, and what is queued waits';
-COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together';
+COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together, where many actions have long queues up to 1,000 at least';
 COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
 COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
@@ -530,7 +535,7 @@ COMMENT ON FUNCTION webhook.stat_reset IS 'set the counts in webhook.stat_action
 CREATE FUNCTION webhook.stat_worker(OUT pid integer, OUT database name, OUT worker integer,
 	OUT state text, OUT started_at timestamptz, OUT in_flight integer, OUT attempts bigint,
 	OUT last_error text, OUT last_error_at timestamptz, OUT claimed integer,
-	OUT unsettled integer, OUT last_turn_at timestamptz, OUT memory bigint)
+	OUT unsettled integer, OUT last_turn_at timestamptz, OUT memory bigint, OUT capacity integer)
 RETURNS SETOF record
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'stat_worker';
 COMMENT ON FUNCTION webhook.stat_worker IS 'internal: rows of the view webhook.stat_worker';
@@ -540,7 +545,7 @@ COMMENT ON VIEW webhook.stat_worker IS 'one row a worker process of this cluster
 COMMENT ON COLUMN webhook.stat_worker.pid IS 'process; NULL: it is not running';
 COMMENT ON COLUMN webhook.stat_worker.database IS 'the database whose webhooks it sends';
 COMMENT ON COLUMN webhook.stat_worker.worker IS 'its number, from 0, among those of the database';
-COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), paused: copy (until webhook.resume), backoff (waits after an error of its own), running a workflow, stopped or failed';
+COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), paused: copy (until webhook.resume), backoff (waits after an error of its own), running a workflow (a scheduled run), stopped or failed';
 COMMENT ON COLUMN webhook.stat_worker.started_at IS 'when it started';
 COMMENT ON COLUMN webhook.stat_worker.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_worker.attempts IS 'requests made since it started';
@@ -550,6 +555,7 @@ COMMENT ON COLUMN webhook.stat_worker.claimed IS 'deliveries that it has taken f
 COMMENT ON COLUMN webhook.stat_worker.unsettled IS 'answers that are not yet in the log';
 COMMENT ON COLUMN webhook.stat_worker.last_turn_at IS 'when it last looked at the database; at least every 30 s';
 COMMENT ON COLUMN webhook.stat_worker.memory IS 'bytes of memory, without libcurl''s';
+COMMENT ON COLUMN webhook.stat_worker.capacity IS 'requests under way for which it has file descriptors; NULL: not yet known';
 
 CREATE FUNCTION webhook.stat_progress(OUT pid integer, OUT database name, OUT command text,
 	OUT workflow_id integer, OUT action_id integer, OUT done bigint, OUT total bigint,
@@ -581,23 +587,126 @@ CREATE FUNCTION webhook.is_served() RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'is_served';
 COMMENT ON FUNCTION webhook.is_served IS 'internal: does webhook.databases name this database';
 
+CREATE FUNCTION webhook.unknown_databases() RETURNS text[]
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'unknown_databases';
+COMMENT ON FUNCTION webhook.unknown_databases IS 'internal: names in webhook.databases that no database bears';
+
+-- While somebody holds an old snapshot, a look for the first row walks over all
+-- that was purged since.
+CREATE FUNCTION webhook.log_start() RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'log_start';
+COMMENT ON FUNCTION webhook.log_start IS 'internal: up to which log_id the worker has found that nothing is left in the log';
+
+-- What webhook.health tells of the settings; called with the rights of its owner.
+CREATE FUNCTION webhook.setting_problems() RETURNS text[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	problems text[] := '{}';
+	workers integer := current_setting('webhook.workers_per_database')::integer;
+	in_flight integer := current_setting('webhook.max_in_flight')::integer;
+	directory text := current_setting('webhook.certificate_directory');
+	path text := current_setting('webhook.ca_file');
+	item text;
+	n bigint;
+	is_right boolean;
+BEGIN
+	-- A value that was refused is not in force: what is, looks right.
+	BEGIN
+		FOR item IN SELECT DISTINCT f.name FROM pg_file_settings f WHERE f.error IS NOT NULL AND f.name LIKE 'webhook.%' ORDER BY 1 LOOP
+			problems := problems || format('the value of %s in the configuration files is refused, see pg_file_settings', item);
+		END LOOP;
+	EXCEPTION WHEN insufficient_privilege THEN
+		NULL;	-- the extension's owner is no superuser any more
+	END;
+	-- The launcher of logical replication takes one, too.
+	IF workers + 1 + (current_setting('max_logical_replication_workers')::integer > 0)::integer > current_setting('max_worker_processes')::integer THEN
+		problems := problems || format('max_worker_processes is %s, too small for %s beside what PostgreSQL needs itself',
+			current_setting('max_worker_processes'), CASE workers WHEN 1 THEN 'a webhook worker and its launcher' ELSE workers || ' webhook workers and their launcher' END);
+	END IF;
+	FOREACH item IN ARRAY webhook.unknown_databases() LOOP
+		problems := problems || format('webhook.databases names database "%s", which does not exist', item);
+	END LOOP;
+	IF NOT current_setting('autovacuum')::boolean OR NOT current_setting('track_counts')::boolean THEN
+		problems := problems || 'autovacuum or track_counts is off, so the log will bloat'::text;
+	END IF;
+
+	SELECT min(w.capacity) INTO n FROM webhook.stat_worker() w WHERE w.capacity > 0;
+	IF n < in_flight THEN
+		problems := problems || format('webhook.max_in_flight is %s, but a worker has file descriptors for %s requests only', in_flight, n);
+	END IF;
+	IF current_setting('webhook.max_in_flight_per_action')::integer > in_flight * workers THEN
+		problems := problems || format('webhook.max_in_flight_per_action is %s, more than the %s that webhook.max_in_flight lets a database''s workers send at a time',
+			current_setting('webhook.max_in_flight_per_action'), in_flight * workers);
+	END IF;
+	SELECT count(*) INTO n FROM webhook.action a WHERE a.enabled AND a.max_in_flight > in_flight * workers;
+	IF n > 0 THEN
+		problems := problems || format('%s a max_in_flight of more than the %s that webhook.max_in_flight lets a database''s workers send at a time',
+			CASE n WHEN 1 THEN '1 action has' ELSE n || ' actions have' END, in_flight * workers);
+	END IF;
+
+	IF path <> '' THEN
+		BEGIN
+			is_right := position('-----BEGIN'::bytea IN pg_read_binary_file(path)) > 0;
+			IF NOT is_right THEN
+				problems := problems || format('webhook.ca_file names a file without a certificate: %s', path);
+			END IF;
+		EXCEPTION WHEN OTHERS THEN
+			problems := problems || format('webhook.ca_file names nothing that the server can read: %s', path);
+		END;
+	END IF;
+	IF directory <> '' THEN
+		BEGIN
+			PERFORM FROM pg_ls_dir(directory) LIMIT 1;
+			-- Each of them, though not by its name: that is its owner's.
+			n := 0;
+			FOR item IN SELECT DISTINCT a.client_certificate FROM webhook.action a WHERE a.enabled AND a.client_certificate IS NOT NULL LOOP
+				BEGIN
+					PERFORM pg_read_binary_file(directory || '/' || item, 0, 1);
+				EXCEPTION WHEN OTHERS THEN
+					n := n + 1;
+				END;
+			END LOOP;
+			IF n > 0 THEN
+				problems := problems || format('webhook.certificate_directory lacks %s that actions name, or the server can''t read %s',
+					CASE n WHEN 1 THEN 'a client certificate' ELSE n || ' client certificates' END, CASE n WHEN 1 THEN 'it' ELSE 'them' END);
+			END IF;
+		EXCEPTION WHEN OTHERS THEN
+			problems := problems || format('webhook.certificate_directory names nothing that the server can read: %s', directory);
+		END;
+	ELSIF EXISTS (SELECT FROM webhook.action a WHERE a.enabled AND a.client_certificate IS NOT NULL) THEN
+		problems := problems || 'actions have client certificates, but webhook.certificate_directory is empty'::text;
+	END IF;
+	IF NOT current_setting('webhook.allow_http')::boolean
+		AND EXISTS (SELECT FROM webhook.action a WHERE a.enabled AND a.url ILIKE 'http:%') THEN
+		problems := problems || 'webhook.allow_http is off, but actions have URLs that begin with http://'::text;
+	END IF;
+	IF coalesce(current_setting('webhook.smtp_url', true), '') = '' AND EXISTS (SELECT FROM webhook.admin m WHERE m.active) THEN
+		problems := problems || 'webhook.admin says who is to be told of failures, but webhook.smtp_url is empty'::text;
+	END IF;
+	RETURN problems;
+END
+$$;
+COMMENT ON FUNCTION webhook.setting_problems IS 'internal: settings that can''t work, in words';
+
 -- Counts of everybody's actions, but no names, messages or data of theirs: so
 -- that a role that only watches needs no membership in their owners.
 CREATE FUNCTION webhook.health(OUT "check" text, OUT status text, OUT detail text, OUT hint text)
 RETURNS SETOF record
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
+	moment timestamptz := clock_timestamp();
 	loaded boolean := webhook.is_loaded();
 	is_standby boolean := pg_is_in_recovery();
 	wanted integer := current_setting('webhook.workers_per_database')::integer;
+	actions webhook.stat_action[];
 	found record;
-	problems text[] := '{}';
-	name text;
-	path text;
-	is_right boolean;
+	problems text[];
 	has_index boolean;
 	oldest timestamptz;
+	given_up bigint;
+	first bigint;
 	retention interval;
 BEGIN
 	"check" := 'loaded';
@@ -613,6 +722,8 @@ BEGIN
 		hint := 'Add webhook to shared_preload_libraries and restart the server.';
 	END IF;
 	RETURN NEXT;
+
+	SELECT array_agg(a) INTO actions FROM webhook.stat_action a;
 
 	"check" := 'worker'; status := 'critical'; hint := NULL;
 	SELECT count(w.pid) AS running,
@@ -633,7 +744,7 @@ BEGIN
 	ELSIF found.waiting > 0 THEN
 		detail := format('%s of %s workers wait after an error of their own', found.waiting, found.running);
 		hint := 'See last_error in webhook.stat_worker, and the server log.';
-	ELSIF found.last_turn_at < clock_timestamp() - interval '2 minutes' THEN
+	ELSIF found.last_turn_at < moment - interval '2 minutes' THEN
 		detail := format('a worker has not looked at the database since %s', date_trunc('second', found.last_turn_at));
 		hint := 'See what it waits for in pg_stat_activity and pg_locks.';
 	ELSIF found.running < wanted THEN
@@ -645,7 +756,7 @@ BEGIN
 	RETURN NEXT;
 
 	"check" := 'paused'; status := 'ok'; detail := 'deliveries are sent'; hint := NULL;
-	SELECT count(*) AS n INTO found FROM webhook.stat_action() a WHERE NOT a.enabled AND a.queued + a.retrying > 0;
+	SELECT count(*) AS n INTO found FROM unnest(actions) a WHERE NOT a.enabled AND a.queued + a.retrying > 0;
 	IF EXISTS (SELECT FROM webhook.stat_worker() w WHERE w.database = current_database() AND w.state LIKE 'paused%') THEN
 		status := 'critical'; detail := 'the worker is paused: this database is a copy of another';
 		hint := 'Call webhook.resume once its deliveries are to be sent from here.';
@@ -655,6 +766,11 @@ BEGIN
 	ELSIF found.n > 0 THEN
 		status := 'warning'; detail := format('deliveries of %s disabled %s wait', found.n, CASE found.n WHEN 1 THEN 'action' ELSE 'actions' END);
 		hint := 'See webhook.stat_action; call webhook.enable_action, or webhook.cancel what is not wanted.';
+	ELSIF current_setting('synchronous_standby_names') <> '' AND NOT is_standby
+		AND (SELECT s.reset_val FROM pg_settings s WHERE s.name = 'synchronous_commit') NOT IN ('off', 'local')
+		AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')) THEN
+		status := 'warning'; detail := 'no synchronous standby follows: webhooks wait, as commits do';
+		hint := 'See pg_stat_replication and synchronous_standby_names.';
 	END IF;
 	RETURN NEXT;
 
@@ -673,14 +789,14 @@ BEGIN
 
 	-- What an ordered action holds back behind a failed delivery is not late.
 	"check" := 'oldest due'; status := 'ok'; detail := 'nothing is due'; hint := NULL;
-	SELECT min(a.oldest_due) INTO oldest FROM webhook.stat_action() a JOIN webhook.action c USING (action_id)
+	SELECT min(a.oldest_due) INTO oldest FROM unnest(actions) a JOIN webhook.action c USING (action_id)
 		WHERE a.enabled AND NOT (c.ordered AND a.retrying > 0);
 	IF NOT has_index THEN
 		status := 'warning'; detail := 'not known without the index webhook_log_due_idx';
 	ELSIF oldest IS NOT NULL THEN
-		detail := format('the delivery that has waited longest is due since %s', justify_interval(date_trunc('second', clock_timestamp() - oldest)));
-		IF clock_timestamp() - oldest > interval '1 minute' THEN
-			status := CASE WHEN clock_timestamp() - oldest > interval '10 minutes' THEN 'critical' ELSE 'warning' END;
+		detail := format('the delivery that has waited longest is due since %s', justify_interval(date_trunc('second', moment - oldest)));
+		IF moment - oldest > interval '1 minute' THEN
+			status := CASE WHEN moment - oldest > interval '10 minutes' THEN 'critical' ELSE 'warning' END;
 			hint := 'See webhook.stat_action: a receiver that is slower than its deliveries are queued wants a higher max_in_flight or rate_limit.';
 		END IF;
 	END IF;
@@ -688,23 +804,39 @@ BEGIN
 
 	"check" := 'receivers'; status := 'ok'; detail := 'no receiver is failing'; hint := NULL;
 	SELECT count(*) AS n, count(a.failing_since) AS failing, min(a.failing_since) AS since INTO found
-		FROM webhook.stat_action() a WHERE a.enabled;
+		FROM unnest(actions) a WHERE a.enabled;
 	IF found.failing > 0 THEN
-		status := CASE WHEN found.since < clock_timestamp() - interval '1 hour' THEN 'critical' ELSE 'warning' END;
+		status := CASE WHEN found.since < moment - interval '1 hour' THEN 'critical' ELSE 'warning' END;
 		detail := format('%s of %s receivers failing, the first since %s', found.failing, found.n, date_trunc('second', found.since));
 		hint := 'See failing_since and last_error in webhook.stat_action.';
 	END IF;
 	RETURN NEXT;
 
-	"check" := 'retention'; status := 'ok'; hint := NULL;
+	"check" := 'mail'; status := 'ok'; detail := 'no mail waits for another attempt'; hint := NULL;
+	SELECT count(*) AS n, min(m.created_at) AS since INTO found FROM (SELECT q.created_at FROM webhook.mail_log q
+		WHERE q.retry_at IS NOT NULL AND q.attempts > 0 LIMIT 1000) m;
+	SELECT count(*) INTO given_up FROM (SELECT FROM webhook.mail_log q
+		WHERE q.completed_at > moment - interval '1 day' AND q.status = 'Failed' LIMIT 1000) m;
+	IF found.n > 0 THEN
+		status := CASE WHEN found.since < moment - interval '1 hour' THEN 'critical' ELSE 'warning' END;
+		detail := format('%s could not be sent so far, the first written at %s',
+			CASE found.n WHEN 1 THEN '1 mail' ELSE found.n || ' mails' END, date_trunc('second', found.since));
+		hint := 'See error in webhook.mail_log, and the settings webhook.smtp_*.';
+	ELSIF given_up > 0 THEN
+		status := 'warning'; detail := format('%s given up in the last day', CASE given_up WHEN 1 THEN '1 mail was' ELSE given_up || ' mails were' END);
+		hint := 'See error in webhook.mail_log: is it the address?';
+	END IF;
+	RETURN NEXT;
+
+	"check" := 'retention'; status := 'ok'; hint := NULL; first := webhook.log_start();
 	retention := CASE WHEN current_setting('webhook.log_retention') ~ '^\s*\d+\s*$'
 		THEN make_interval(secs => current_setting('webhook.log_retention')::double precision)
 		ELSE current_setting('webhook.log_retention')::interval END;
 	SELECT min(l.completed_at) INTO oldest FROM (SELECT q.completed_at, q.retry_at FROM webhook.webhook_log q
-		ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
+		WHERE q.log_id > first ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
 	IF retention = interval '0' THEN
 		detail := 'webhook.log_retention is 0: the log keeps everything';
-	ELSIF oldest < clock_timestamp() - retention - interval '1 hour' THEN
+	ELSIF oldest < moment - retention - interval '1 hour' THEN
 		status := 'warning'; detail := format('deliveries that ended at %s are still in the log', date_trunc('second', oldest));
 		hint := 'The worker deletes what is older than webhook.log_retention: see whether it runs, and webhook.stat_progress.';
 	ELSE
@@ -712,55 +844,32 @@ BEGIN
 	END IF;
 	RETURN NEXT;
 
-	IF wanted + 1 > current_setting('max_worker_processes')::integer THEN
-		problems := problems || format('max_worker_processes is %s, too small for %s webhook workers and their launcher',
-			current_setting('max_worker_processes'), wanted);
-	END IF;
-	IF NOT current_setting('autovacuum')::boolean OR NOT current_setting('track_counts')::boolean THEN
-		problems := problems || 'autovacuum or track_counts is off, so the log will bloat'::text;
-	END IF;
-	IF EXISTS (SELECT FROM webhook.action a WHERE a.client_certificate IS NOT NULL)
-		AND current_setting('webhook.certificate_directory') = '' THEN
-		problems := problems || 'actions have client certificates, but webhook.certificate_directory is empty'::text;
-	END IF;
-	FOREACH name IN ARRAY ARRAY['webhook.certificate_directory', 'webhook.ca_file'] LOOP
-		path := current_setting(name);
-		CONTINUE WHEN path = '';
-		BEGIN
-			SELECT f.isdir = (name LIKE '%directory') INTO is_right FROM pg_stat_file(path, true) AS f;
-		EXCEPTION WHEN OTHERS THEN
-			is_right := false;
-		END;
-		IF is_right IS NOT TRUE THEN
-			problems := problems || format('%s names nothing that the server can read: %s', name, path);
-		END IF;
-	END LOOP;
-	IF NOT current_setting('webhook.allow_http')::boolean
-		AND EXISTS (SELECT FROM webhook.action a WHERE a.enabled AND a.url ILIKE 'http:%') THEN
-		problems := problems || 'webhook.allow_http is off, but actions have URLs that begin with http://'::text;
-	END IF;
-	IF coalesce(current_setting('webhook.smtp_url', true), '') <> '' AND coalesce(current_setting('webhook.smtp_from', true), '') = '' THEN
-		problems := problems || 'webhook.smtp_url is set, but webhook.smtp_from is not'::text;
-	END IF;
+	problems := webhook.setting_problems();
 	"check" := 'settings'; status := 'ok'; detail := 'settings fit each other'; hint := NULL;
 	IF problems <> '{}' THEN
 		status := 'warning'; detail := array_to_string(problems, '; ');
-		hint := 'Change the settings and reload; max_worker_processes needs a restart.';
+		hint := 'Change the settings and reload; max_worker_processes and limits of the operating system need a restart.';
 	END IF;
 	RETURN NEXT;
 
 	"check" := 'clock'; status := 'ok'; detail := 'nothing is queued or due in a future that makes no sense'; hint := NULL;
-	SELECT max(l.queued_at) INTO oldest FROM (SELECT q.queued_at FROM webhook.webhook_log q ORDER BY q.log_id DESC LIMIT 1) l;
-	IF oldest > clock_timestamp() + interval '1 minute' THEN
+	SELECT max(l.queued_at) INTO oldest FROM (SELECT q.queued_at FROM webhook.webhook_log q ORDER BY q.log_id DESC LIMIT 1000) l;
+	IF oldest > moment + interval '1 minute' THEN
 		status := 'warning'; detail := format('deliveries were queued at %s, which is yet to come: the clock was turned back', date_trunc('second', oldest));
-		hint := 'See to the server''s clock.';
+		hint := 'See to the server''s clock. What was queued while it was ahead is sent when that time comes, or after webhook.cancel and webhook.retry.';
 	ELSIF has_index THEN
-		SELECT max(l.retry_at) INTO oldest FROM webhook.action a, LATERAL (SELECT q.retry_at FROM webhook.webhook_log q
-			WHERE q.action_id = a.action_id AND q.retry_at IS NOT NULL ORDER BY q.retry_at DESC, q.log_id DESC LIMIT 1) l
-			WHERE l.retry_at > clock_timestamp() + interval '30 days'
-			+ coalesce((SELECT max(s) FROM unnest(a.retry_schedule) AS s), interval '0');
-		IF oldest IS NOT NULL THEN
-			status := 'warning'; detail := format('a delivery is due no sooner than %s', date_trunc('second', oldest));
+		-- A first attempt is due when it is queued.
+		SELECT max(l.retry_at) FILTER (WHERE l.status = 'Queued') AS queued_for,
+			max(l.retry_at) FILTER (WHERE l.retry_at > moment + interval '30 days' + l.longest) AS retried_at INTO found
+			FROM webhook.action a, LATERAL ((SELECT q.retry_at, q.status, interval '0' AS longest FROM webhook.webhook_log q
+				WHERE q.action_id = a.action_id AND q.retry_at > moment + interval '2 minutes' ORDER BY q.retry_at LIMIT 100)
+			UNION ALL (SELECT q.retry_at, 'Failed', coalesce((SELECT max(s) FROM unnest(a.retry_schedule) AS s), interval '0') FROM webhook.webhook_log q
+				WHERE q.action_id = a.action_id AND q.retry_at IS NOT NULL ORDER BY q.retry_at DESC, q.log_id DESC LIMIT 1)) l;
+		IF found.queued_for IS NOT NULL THEN
+			status := 'warning'; detail := format('deliveries that have not been tried yet are due no sooner than %s: the clock was turned back', date_trunc('second', found.queued_for));
+			hint := 'See to the server''s clock. They are sent when that time comes, or after webhook.cancel and webhook.retry.';
+		ELSIF found.retried_at IS NOT NULL THEN
+			status := 'warning'; detail := format('a delivery is due no sooner than %s', date_trunc('second', found.retried_at));
 			hint := 'If the clock was wrong when it was queued, call webhook.cancel and webhook.retry for what is too far off.';
 		END IF;
 	END IF;
@@ -769,17 +878,30 @@ END
 $$;
 COMMENT ON FUNCTION webhook.health IS 'is all well: one row a check, with status ok, warning or critical, what is, and what to do';
 
-CREATE FUNCTION webhook.stat_first(since timestamptz) RETURNS bigint
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION webhook.stat_first(since timestamptz, most bigint, OUT log_id bigint, OUT queued_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$
+#variable_conflict use_variable
 DECLARE
 	low bigint;
 	high bigint;
 	middle bigint;
 	queued timestamptz;
 BEGIN
-	SELECT l.log_id INTO low FROM webhook.webhook_log l ORDER BY l.log_id LIMIT 1;
+	low := webhook.log_start();
+	SELECT l.log_id INTO low FROM webhook.webhook_log l WHERE l.log_id > low ORDER BY l.log_id LIMIT 1;
+	IF low IS NULL THEN
+		SELECT l.log_id INTO low FROM webhook.webhook_log l ORDER BY l.log_id LIMIT 1;
+	END IF;
 	SELECT l.log_id + 1 INTO high FROM webhook.webhook_log l ORDER BY l.log_id DESC LIMIT 1;
+	log_id := greatest(low, high - most);
+	SELECT l.queued_at INTO queued FROM webhook.webhook_log l
+		WHERE l.log_id >= log_id ORDER BY l.log_id LIMIT 1;
+	queued_at := since;
+	IF log_id > low AND queued >= since THEN
+		queued_at := queued;
+		RETURN;
+	END IF;
 	-- The log grows in the order of time: halve it until the place is found.
 	WHILE low < high LOOP
 		middle := low + (high - low) / 2;
@@ -791,19 +913,22 @@ BEGIN
 			high := middle;
 		END IF;
 	END LOOP;
-	RETURN coalesce(low, 0);
+	log_id := coalesce(low, 0);
 END
 $$;
-COMMENT ON FUNCTION webhook.stat_first IS 'internal: where in the log what was queued since a moment begins';
+COMMENT ON FUNCTION webhook.stat_first IS 'internal: where in the log what was queued since a moment begins, or the last so many of it do';
 
--- With the caller's rights: the policies show the caller's own deliveries.
+-- With the caller's rights: the policies show the caller's own deliveries.  The
+-- plan is that of a log of any size, whatever is known of it by now.
 CREATE FUNCTION webhook.report(since interval DEFAULT '24 hours') RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-	start timestamptz := statement_timestamp() - since;
-	first bigint := webhook.stat_first(statement_timestamp() - since);
+	most constant bigint := 1000000;
+	asked timestamptz := statement_timestamp() - since;
+	start timestamptz;
+	first bigint;
 	heights text[] := ARRAY['.', ':', '-', '=', '+', '*', '#', '@'];
 	strokes text[] := ARRAY['#', '-', 'x'];
 	line text := '%-30s %10s %10s %8s %8s  %-20s  %-20s %8s %8s';
@@ -817,6 +942,7 @@ BEGIN
 		heights := ARRAY[chr(9601), chr(9602), chr(9603), chr(9604), chr(9605), chr(9606), chr(9607), chr(9608)];
 		strokes := ARRAY[chr(9608), chr(9618), chr(9617)];
 	END IF;
+	SELECT f.log_id, f.queued_at INTO first, start FROM webhook.stat_first(asked, most) f;
 	FOR r IN
 		WITH delivery AS MATERIALIZED (
 			SELECT l.log_id, l.action_id, l.workflow_id, l.status, l.retry_at, l.error
@@ -831,7 +957,7 @@ BEGIN
 			SELECT d.action_id, extract(epoch FROM t.duration)::double precision * 1000 AS ms
 			FROM webhook.webhook_attempt t JOIN delivery d USING (log_id) WHERE t.log_id >= first),
 		bucket AS (
-			SELECT a.action_id, least(greatest(floor(log(2, (greatest(a.ms, 0.25) * 4)::numeric)), 0), 19)::integer AS i, count(*) AS n
+			SELECT a.action_id, least(floor(ln(greatest(a.ms, 0.25) * 4) / ln(2::double precision) + 1e-9), 19)::integer AS i, count(*) AS n
 			FROM attempt a GROUP BY 1, 2),
 		histogram AS (
 			SELECT g.action_id, string_agg(CASE WHEN b.n IS NULL THEN ' '
@@ -855,6 +981,9 @@ BEGIN
 	LOOP
 		IF n_lines = 0 THEN
 			RETURN NEXT format('Deliveries queued since %s', date_trunc('second', start));
+			IF start > asked THEN
+				RETURN NEXT format('(The last %s are looked at, of all since %s.)', most, date_trunc('second', asked));
+			END IF;
 			RETURN NEXT '';
 			RETURN NEXT format(line, 'workflow / action', 'deliveries', 'succeeded', 'failed', 'waiting',
 				'', 'latency', 'p50', 'p95');
@@ -905,12 +1034,16 @@ CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
 	OR UPDATE OF name, module, trigger, condition, recurrence, schedule, owner_email, owner, enabled, computed
 	ON webhook.workflow
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.workflow IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.action IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.origin
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.origin IS 'makes sessions and workers read the configuration anew';
 CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action_secret
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_changed ON webhook.action_secret IS 'makes sessions and workers read the configuration anew';
 
 CREATE FUNCTION webhook.log_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'log_changed';
@@ -918,6 +1051,7 @@ COMMENT ON FUNCTION webhook.log_changed IS 'internal: statement trigger on webho
 
 CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.log_changed();
+COMMENT ON TRIGGER log_changed ON webhook.webhook_log IS 'wakes the worker after a change by hand';
 
 CREATE FUNCTION webhook.on_drop() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_drop';

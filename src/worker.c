@@ -24,6 +24,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "queue.h"
 #include "runner.h"
 #include "sender.h"
 #include "settings.h"
@@ -42,9 +43,11 @@
 #include "worker.h"
 
 #define MEASURE_INTERVAL_US USECS_PER_SEC
+#define CLOCK_STEP_US USECS_PER_SEC	/* back by so much is a step */
 
 static int	my_number;
 static char my_database_name[NAMEDATALEN];
+static TimestampTz clock_was = 0;	/* before it was turned back; 0: it was not */
 
 /* Settings of users' sessions must not stop the worker. */
 static void
@@ -166,6 +169,31 @@ reload_settings(void)
 	webhook_turn_commit();
 }
 
+/*
+ * All that is planned is planned by the clock.  Where that is turned back, a
+ * new worker takes over, which knows nothing of the time that was: this one
+ * would wait until it comes again.
+ */
+static void
+check_clock(void)
+{
+	static TimestampTz last = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now + CLOCK_STEP_US < last)
+	{
+		clock_was = last;
+		ShutdownRequestPending = true;
+		ereport(LOG,
+				(errcode(ERRCODE_SYSTEM_ERROR),
+				 errmsg("webhook worker %d of database \"%s\" starts anew: the clock was turned back by " INT64_FORMAT " seconds",
+						my_number, my_database_name,
+						(int64) ((last - now) / USECS_PER_SEC)),
+				 errdetail("What was due by the clock as it was is due now.")));
+	}
+	last = now;
+}
+
 /* Give back what is under way; what can't be is found by the next worker. */
 static void
 shut_down(void)
@@ -175,6 +203,12 @@ shut_down(void)
 	webhook_stats_hurry();
 	if (webhook_settle_count() > 0 || webhook_stats_next() != 0)
 		webhook_turn_take();
+	if (clock_was != 0)
+	{
+		webhook_turn_begin("delivering webhooks");
+		webhook_queue_turn_back(GetCurrentTimestamp(), clock_was);
+		webhook_turn_commit();
+	}
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
@@ -197,7 +231,7 @@ tell_progress(void)
 		memory = MemoryContextMemAllocated(TopMemoryContext, true);
 		measured_at = now;
 	}
-	webhook_shared_set_turn(now, memory);
+	webhook_shared_set_turn(now, memory, webhook_sender_capacity());
 }
 
 static void
@@ -262,6 +296,7 @@ run_loop(void)
 			}
 		}
 		CHECK_FOR_INTERRUPTS();
+		check_clock();
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;

@@ -1,0 +1,92 @@
+# A clock that is turned back by an hour: the worker does not wait until the
+# hour has passed, what was queued meanwhile goes out, and health tells of it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../lib";
+
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WebhookTest;
+
+my $dir = $PostgreSQL::Test::Utils::tmp_check;
+my $preload = "$dir/clock.so";
+my $hand = "$dir/clock";
+
+PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/clock.c", '-ldl' ])
+  or die 'no preload';
+
+# So many seconds ahead, from now on.
+sub set_clock
+{
+	my ($seconds) = @_;
+	my $mode = -e $hand ? '+<' : '>';
+
+	open my $file, "$mode:raw", $hand or die "$hand: $!";
+	syswrite $file, pack('q', $seconds);
+	close $file;
+	return;
+}
+
+set_clock(3600);
+my $node = PostgreSQL::Test::Cluster->new('clock');
+$node->init;
+$node->append_conf('postgresql.conf', q{
+shared_preload_libraries = 'webhook'
+webhook.allowed_networks = '127.0.0.0/8'
+fsync = off
+});
+{
+	local $ENV{WEBHOOK_TEST_CLOCK} = $hand;
+	local $ENV{LD_PRELOAD} = $preload;
+
+	$node->start;
+}
+my $receiver = start_receiver();
+my $url = $receiver->url('/ok');
+my $slow = $receiver->url('/slow?ms=3000');
+
+$node->safe_psql('postgres', qq{
+	CREATE EXTENSION webhook;
+	CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE slow (id int PRIMARY KEY);
+	SELECT webhook.create_workflow('good', 'good', 'create');
+	SELECT webhook.create_action('good', 'send', '$url', rate_limit => 100);
+	SELECT webhook.create_workflow('slow', 'slow', 'create');
+	SELECT webhook.create_action('slow', 'wait', '$slow', max_in_flight => 2);
+	INSERT INTO good SELECT generate_series(1, 5)});
+cmp_ok($node->safe_psql('postgres', 'SELECT extract(epoch FROM now())'), '>', time + 3000, 'the clock is ahead');
+ok(wait_for_delivery($node), 'sent');
+
+# Two are under way, and two wait, when the clock is turned back.
+$node->safe_psql('postgres', 'INSERT INTO slow SELECT generate_series(1, 4)');
+ok(wait_for_sql($node, q{SELECT in_flight FROM webhook.stat_action WHERE title = 'wait'}, '2'), 'under way');
+set_clock(0);
+cmp_ok($node->safe_psql('postgres', 'SELECT extract(epoch FROM now())'), '<', time + 3000, 'turned back');
+$node->safe_psql('postgres', 'INSERT INTO good VALUES (6)');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE action_id = 1 AND status = 'Success'}, '6'), 'what is queued now is sent');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE action_id = 2 AND status = 'Success'}, '4'), 'and what was queued before');
+my @lines = slurp_file($node->logfile) =~ /LOG:  (webhook worker 0 of database "postgres" starts anew: the clock was turned back by [^\n]*)/g;
+is(scalar @lines, 1, 'which the server log tells') or diag(join "\n", @lines);
+like($node->safe_psql('postgres', q{SELECT status || ': ' || detail FROM webhook.health() WHERE "check" = 'clock'}),
+	qr/^warning: deliveries were queued at .* which is yet to come: the clock was turned back/, 'and health');
+
+# What nobody has seen happen is told, too: a server that was down meanwhile.
+$node->safe_psql('postgres', q{
+	TRUNCATE webhook.webhook_log CASCADE;
+	ALTER SYSTEM SET webhook.enabled = off});
+$node->reload;
+ok(wait_for_sql($node, q{SELECT state FROM webhook.stat_worker}, 'disabled'), 'switched off');
+like($node->safe_psql('postgres', q{SELECT status FROM webhook.health() WHERE "check" = 'clock'}), qr/^ok/, 'nothing wrong');
+$node->safe_psql('postgres', q{
+	INSERT INTO good VALUES (7);
+	UPDATE webhook.webhook_log SET retry_at = retry_at + interval '1 hour', queued_at = queued_at + interval '1 hour';
+	INSERT INTO good SELECT generate_series(8, 1100);
+	UPDATE webhook.webhook_log SET queued_at = queued_at - interval '1 hour' WHERE queued_at > now()});
+like($node->safe_psql('postgres', q{SELECT status || ': ' || detail FROM webhook.health() WHERE "check" = 'clock'}),
+	qr/^warning: deliveries that have not been tried yet are due no sooner than .*: the clock was turned back/, 'health tells of what is due late');
+
+$receiver->stop;
+$node->stop;
+done_testing();
