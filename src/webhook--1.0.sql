@@ -921,6 +921,14 @@ CREATE EVENT TRIGGER webhook_on_drop ON sql_drop
 	EXECUTE FUNCTION webhook.on_drop();
 COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules, refuses to drop what others need';
 
+CREATE FUNCTION webhook.before_alter() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'before_alter';
+COMMENT ON FUNCTION webhook.before_alter IS 'internal: refuses to drop or retype a column that the criteria of a workflow use';
+CREATE EVENT TRIGGER webhook_before_alter ON ddl_command_start
+	WHEN TAG IN ('ALTER TABLE')
+	EXECUTE FUNCTION webhook.before_alter();
+COMMENT ON EVENT TRIGGER webhook_before_alter IS 'refuses to drop or retype a column that the criteria of a workflow use';
+
 CREATE FUNCTION webhook.on_alter() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_alter';
 COMMENT ON FUNCTION webhook.on_alter IS 'internal: refuses a change that breaks a workflow or action';

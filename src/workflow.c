@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "commands/trigger.h"
 #include "computed.h"
 #include "criteria.h"
 #include "expression.h"
@@ -241,10 +242,11 @@ merge_text(FunctionCallInfo fcinfo, int arg, char *old)
 
 static void
 create_triggers(const WebhookWorkflow *workflow, Relation module,
-				const WebhookCriteria *criteria)
+				const WebhookCriteria *criteria, char fires)
 {
 	webhook_triggers_create(module, workflow->workflow_id, workflow->name,
-							workflow->trigger, workflow->recurrence, criteria);
+							workflow->trigger, workflow->recurrence, criteria,
+							fires);
 }
 
 /*
@@ -287,7 +289,7 @@ create_workflow(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("workflow \"%s\" already exists", workflow.name),
 				 errhint("Choose another name, or change the workflow with webhook.alter_workflow.")));
-	create_triggers(&workflow, module, criteria);
+	create_triggers(&workflow, module, criteria, TRIGGER_FIRES_ON_ORIGIN);
 	relation_close(module, NoLock);
 	PG_RETURN_INT32(workflow.workflow_id);
 }
@@ -297,11 +299,12 @@ static void
 rebuild_triggers(const WebhookWorkflow *old, const WebhookWorkflow *new,
 				 const WebhookCriteria *criteria)
 {
+	char		fires = webhook_triggers_fire(old->module, old->workflow_id);
 	Relation	module;
 
 	webhook_triggers_drop(old->module, old->workflow_id);
 	module = relation_open(new->module, ShareRowExclusiveLock);
-	create_triggers(new, module, criteria);
+	create_triggers(new, module, criteria, fires);
 	relation_close(module, NoLock);
 	if (!new->enabled)
 		webhook_triggers_enable(new->module, new->workflow_id, false);
