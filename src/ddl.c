@@ -23,12 +23,14 @@
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
+#include "commands/user.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "nodes/value.h"
+#include "owner.h"
 #include "parser/parse_type.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
@@ -41,6 +43,7 @@
 PG_FUNCTION_INFO_V1(on_drop);
 PG_FUNCTION_INFO_V1(before_alter);
 PG_FUNCTION_INFO_V1(on_alter);
+PG_FUNCTION_INFO_V1(on_owned);
 PG_FUNCTION_INFO_V1(before_grant);
 PG_FUNCTION_INFO_V1(on_grant);
 
@@ -115,6 +118,8 @@ is_breaking(Node *parsetree)
 
 	if (IsA(parsetree, RenameStmt) || IsA(parsetree, AlterObjectSchemaStmt))
 		return true;
+	if (IsA(parsetree, AlterEnumStmt))
+		return ((AlterEnumStmt *) parsetree)->oldVal != NULL;
 	if (!IsA(parsetree, AlterTableStmt))
 		return false;
 	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
@@ -475,6 +480,24 @@ on_alter(PG_FUNCTION_ARGS)
 	}
 	webhook_scope_leave(&scope);
 	refuse_computing_misfits();
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.on_owned() returns event_trigger
+ *		A role's workflows go with its other objects.  PostgreSQL has checked
+ *		that whoever says so may.
+ */
+Datum
+on_owned(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "on_owned");
+	ListCell   *lc;
+
+	if (!IsA(event->parsetree, DropOwnedStmt) || !is_installed())
+		PG_RETURN_VOID();
+	foreach(lc, roleSpecsToIds(((DropOwnedStmt *) event->parsetree)->roles))
+		webhook_owner_drop(lfirst_oid(lc));
 	PG_RETURN_VOID();
 }
 

@@ -16,6 +16,7 @@
 #include "event.h"
 #include "fmgr.h"
 #include "move.h"
+#include "owner.h"
 #include "record.h"
 #include "seen.h"
 #include "shared.h"
@@ -192,8 +193,14 @@ forget(PG_FUNCTION_ARGS)
 Datum
 config_changed(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
 	CacheInvalidateRelcacheByRelid(webhook_catalog_relation(WEBHOOK_REL_ACTION));
 	webhook_shared_rescan_at_commit();
+	if (CALLED_AS_TRIGGER(fcinfo) &&
+		RelationGetRelid(trigdata->tg_relation) ==
+		webhook_catalog_relation(WEBHOOK_REL_WORKFLOW))
+		webhook_owner_note();
 	return PointerGetDatum(NULL);
 }
 

@@ -6,20 +6,26 @@
  * Runs in sessions.  A worker is a session of its database: it has to go
  * before the database can be dropped, renamed, moved or copied, and comes
  * back afterwards.  COMMIT PREPARED commits what another session queued, and
- * DROP EXTENSION ends a worker's reason to be.
+ * DROP EXTENSION ends a worker's reason to be.  REASSIGN OWNED gives workflows
+ * away.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/user.h"
 #include "hooks.h"
 #include "miscadmin.h"
+#include "owner.h"
 #include "shared.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static object_access_hook_type prev_object_access = NULL;
@@ -79,6 +85,18 @@ call_process_utility(PlannedStmt *pstmt, const char *query_string,
 								params, query_env, dest, qc);
 }
 
+/* A role's workflows go where its other objects went. */
+static void
+reassign_workflows(ReassignOwnedStmt *command)
+{
+	Oid			new_role = get_rolespec_oid(command->newrole, false);
+	ListCell   *lc;
+
+	CommandCounterIncrement();
+	foreach(lc, roleSpecsToIds(command->roles))
+		webhook_owner_reassign(lfirst_oid(lc), new_role);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query_string,
 				bool read_only_tree, ProcessUtilityContext context,
@@ -106,6 +124,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	call_process_utility(pstmt, query_string, read_only_tree, context,
 						 params, query_env, dest, qc);
+	if (IsA(command, ReassignOwnedStmt) && webhook_catalog_exists())
+		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		webhook_shared_rescan(MyDatabaseId);

@@ -893,19 +893,33 @@ COMMENT ON FUNCTION webhook.forget IS 'internal: trigger on modules of workflows
 
 CREATE FUNCTION webhook.config_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'config_changed';
-COMMENT ON FUNCTION webhook.config_changed IS 'internal: statement trigger on the configuration; makes every session and the worker read it anew';
+COMMENT ON FUNCTION webhook.config_changed IS 'internal: trigger on the configuration; makes every session and the worker read it anew';
 
--- Not when a run has set its next one: nobody needs to read anything anew then.
-CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
+-- Always, whatever session_replication_role is; and a row each, because that is
+-- all that logical replication fires.  Not when a run has set its next one:
+-- nobody needs to read anything anew then.
+CREATE TRIGGER config_changed AFTER INSERT OR DELETE
 	OR UPDATE OF name, module, trigger, condition, recurrence, schedule, owner_email, owner, enabled, computed
 	ON webhook.workflow
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.action
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.origin
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.action_secret
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.workflow
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.action
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.origin
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.origin
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action_secret
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.action_secret
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+ALTER TABLE webhook.workflow ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.action ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.origin ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.action_secret ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
 
 CREATE FUNCTION webhook.log_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'log_changed';
@@ -913,6 +927,7 @@ COMMENT ON FUNCTION webhook.log_changed IS 'internal: statement trigger on webho
 
 CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.log_changed();
+ALTER TABLE webhook.webhook_log ENABLE ALWAYS TRIGGER log_changed;
 
 CREATE FUNCTION webhook.on_drop() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_drop';
@@ -934,9 +949,25 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'on_alter';
 COMMENT ON FUNCTION webhook.on_alter IS 'internal: refuses a change that breaks a workflow or action';
 CREATE EVENT TRIGGER webhook_on_alter ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
-		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER OPERATOR')
+		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER DOMAIN',
+		'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
 	EXECUTE FUNCTION webhook.on_alter();
 COMMENT ON EVENT TRIGGER webhook_on_alter IS 'refuses a change that breaks a workflow or action';
+
+CREATE FUNCTION webhook.on_owned() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'on_owned';
+COMMENT ON FUNCTION webhook.on_owned IS 'internal: DROP OWNED drops a role''s workflows, too';
+-- REASSIGN OWNED fires no event triggers before PostgreSQL 17: the library sees to it.
+CREATE EVENT TRIGGER webhook_on_owned ON ddl_command_end
+	WHEN TAG IN ('DROP OWNED')
+	EXECUTE FUNCTION webhook.on_owned();
+COMMENT ON EVENT TRIGGER webhook_on_owned IS 'DROP OWNED drops a role''s workflows, too';
+
+-- What is configured must fit the schema on a replica, too.
+ALTER EVENT TRIGGER webhook_on_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_before_alter ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_alter ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_owned ENABLE ALWAYS;
 
 CREATE FUNCTION webhook.before_grant() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'before_grant';

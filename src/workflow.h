@@ -52,6 +52,9 @@ extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_find(List *modules);
 
+/* All that belong to a role. */
+extern List *webhook_workflow_find_owned(Oid role);
+
 /* All that have related or computed values, or a schedule. */
 extern List *webhook_workflow_find_computing(void);
 

@@ -202,6 +202,18 @@ webhook_workflow_find(List *modules)
 						  1, types, values);
 }
 
+List *
+webhook_workflow_find_owned(Oid role)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1];
+
+	values[0] = ObjectIdGetDatum(role);
+	return read_workflows(SELECT_WORKFLOW
+						  " WHERE owner::oid = $1 ORDER BY workflow_id FOR UPDATE",
+						  1, types, values);
+}
+
 /* A statement with one parameter, the workflow. */
 static void
 execute_for(const char *sql, int32 workflow_id)
