@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -37,6 +38,7 @@
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "workflow.h"
 
@@ -184,6 +186,7 @@ is_misfit(int sqlerrcode)
 	{
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
 		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
 		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
 			return true;
 		default:
@@ -198,27 +201,41 @@ get_place(const char *context)
 	return pnstrdup(context, strcspn(context, "\n"));
 }
 
+/*
+ * That the workflow's owner lacks a privilege is not this change's doing, and
+ * would refuse every other one, too.
+ */
 static void
 refuse_misfit(WebhookWorkflow *workflow)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	Relation	module = try_relation_open(workflow->module, AccessShareLock);
+	ErrorData  *volatile error = NULL;
 
 	if (module == NULL)
 		return;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		check_fit(workflow, module);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!is_misfit(error->sqlerrcode))
-			PG_RE_THROW();
 		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL && !is_misfit(error->sqlerrcode))
+		ReThrowError(error);
+	if (error != NULL && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot change what workflow \"%s\" on table \"%s\" needs: %s",
@@ -227,12 +244,13 @@ refuse_misfit(WebhookWorkflow *workflow)
 				 error->context != NULL ? errdetail_internal("%s", get_place(error->context)) : 0,
 				 errhint("%s", error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION &&
 						 error->hint != NULL ? error->hint : CHANGE_HINT)));
-	}
-	PG_END_TRY();
 	relation_close(module, NoLock);
 }
 
-/* Refuse what a workflow with related or computed values could not survive. */
+/*
+ * Refuse what a workflow with related or computed values, or whose condition
+ * names it, could not survive.
+ */
 static void
 refuse_computing_misfits(void)
 {

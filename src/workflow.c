@@ -203,8 +203,8 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 	if (!webhook_computed_is_same(workflow->computed, computed))
 		webhook_workflow_update(workflow);
 
-	/* What has triggers is kept by their dependencies. */
-	if (is_scheduled(workflow))
+	/* The triggers follow what is renamed; what a run asks does not. */
+	if (is_scheduled(workflow) || workflow->condition_sql != NULL)
 		webhook_run_check(workflow);
 }
 

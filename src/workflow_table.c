@@ -176,7 +176,8 @@ List *
 webhook_workflow_find_computing(void)
 {
 	return read_workflows(SELECT_WORKFLOW
-						  " w WHERE computed IS NOT NULL OR trigger = 'schedule' OR EXISTS"
+						  " w WHERE computed IS NOT NULL OR trigger = 'schedule'"
+						  " OR condition_sql IS NOT NULL OR EXISTS"
 						  " (SELECT FROM webhook.action a"
 						  " WHERE a.workflow_id = w.workflow_id"
 						  " AND a.computed IS NOT NULL) ORDER BY workflow_id",
