@@ -38,6 +38,7 @@
 static const char *const relation_names[WEBHOOK_REL_COUNT] = {
 	[WEBHOOK_REL_WORKFLOW] = "workflow",
 	[WEBHOOK_REL_ACTION] = "action",
+	[WEBHOOK_REL_SECRET] = "action_secret",
 	[WEBHOOK_REL_LOG] = "webhook_log",
 	[WEBHOOK_REL_ATTEMPT] = "webhook_attempt",
 	[WEBHOOK_REL_LOG_SEQUENCE] = "webhook_log_log_id_seq",
