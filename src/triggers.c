@@ -427,6 +427,34 @@ webhook_triggers_fire(Oid module, int32 workflow_id)
 		result : TRIGGER_FIRES_ON_ORIGIN;
 }
 
+/*
+ * The clause is as webhook_criteria_when() made it, and PostgreSQL has followed
+ * whatever was renamed since.
+ */
+Node *
+webhook_triggers_condition(Relation module, int32 workflow_id, bool is_change)
+{
+	WebhookCriteria criteria = {0};
+	bool		is_delete = false;
+	ListCell   *lc;
+
+	foreach(lc, find_triggers(module, workflow_id, true, false))
+	{
+		Trigger    *trigger = lfirst(lc);
+
+		/* An update's clause asks for more where the recurrence is "change". */
+		if (trigger->tgqual == NULL ||
+			(criteria.expression != NULL && TRIGGER_FOR_UPDATE(trigger->tgtype)))
+			continue;
+		criteria.expression = stringToNode(trigger->tgqual);
+		is_delete = TRIGGER_FOR_DELETE(trigger->tgtype);
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && is_change)
+			criteria.expression = linitial(castNode(BoolExpr, criteria.expression)->args);
+	}
+	return criteria.expression == NULL ? NULL :
+		webhook_criteria_row(&criteria, is_delete);
+}
+
 /* ---------------------------------------------------------------------
  * Columns that they use
  * ---------------------------------------------------------------------

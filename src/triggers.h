@@ -44,6 +44,13 @@ extern bool webhook_triggers_exist(Relation module, int32 workflow_id);
  */
 extern char webhook_triggers_fire(Oid module, int32 workflow_id);
 
+/*
+ * The condition of the workflow over the row "new", from the WHEN clauses of
+ * those that queue; NULL: there are none.
+ */
+extern Node *webhook_triggers_condition(Relation module, int32 workflow_id,
+										bool is_change);
+
 /* Do the WHEN clauses of those that queue ask for the column? */
 extern bool webhook_triggers_use_column(Relation module, int32 workflow_id,
 										AttrNumber column);

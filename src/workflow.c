@@ -194,6 +194,7 @@ void
 webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 {
 	Jsonb	   *computed = workflow->computed;
+	Node	   *condition = NULL;
 
 	if (workflow->condition != NULL)
 		webhook_criteria_check_columns(workflow->name, workflow->condition,
@@ -203,8 +204,20 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 	if (!webhook_computed_is_same(workflow->computed, computed))
 		webhook_workflow_update(workflow);
 
-	/* The triggers follow what is renamed; what a run asks does not. */
-	if (is_scheduled(workflow) || workflow->condition_sql != NULL)
+	/* The triggers follow what is renamed: so does what a run asks. */
+	if (!is_scheduled(workflow))
+		condition = webhook_triggers_condition(module, workflow->workflow_id,
+											   strcmp(workflow->recurrence, "change") == 0);
+	if (condition != NULL)
+	{
+		char	   *sql = webhook_expression_write(condition, module);
+
+		if (is_same_text(sql, workflow->condition_sql))
+			return;
+		workflow->condition_sql = sql;
+		webhook_workflow_update(workflow);
+	}
+	else if (is_scheduled(workflow) || workflow->condition_sql != NULL)
 		webhook_run_check(workflow);
 }
 

@@ -234,7 +234,6 @@ refused($_, 'cannot change what workflow "lead" on table "lead" needs', $criteri
 	'ALTER TYPE lib.kind RENAME TO sort',
 	'ALTER DOMAIN lib.positive RENAME TO plus',
 	'ALTER DOMAIN lib.positive SET SCHEMA public',
-	'ALTER FUNCTION lib.is_vip(int) RENAME TO is_important',
 	'ALTER SCHEMA lib RENAME TO library',
 	'DROP FUNCTION lib.is_vip(int) CASCADE');
 $node->safe_psql('postgres', q{ALTER TYPE lib.kind ADD VALUE 'new'; CREATE OR REPLACE FUNCTION lib.is_vip(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 4'});
@@ -242,6 +241,27 @@ in_session(q{INSERT INTO lead VALUES (2, 'hot', 4), (3, 'new', 5), (4, 'hot', 6)
 is(sent(), '{"k": 1, "s": 5}', 'a new value and body are taken');
 is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('lead')}), '2', '... by a run, too');
 like(sent(), qr/^(\S+ \S+ \S+ \S+ ?){2}$/, '... which is sent');
+
+# Criteria alone are followed, by the triggers and by a run.
+$node->safe_psql('postgres', qq{
+	CREATE SCHEMA lib2;
+	CREATE TYPE lib2.mood AS ENUM ('good', 'bad');
+	CREATE FUNCTION lib2.twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * \$1';
+	CREATE TABLE person (id int PRIMARY KEY, mood lib2.mood, score int);
+	SELECT webhook.create_workflow('person', 'person', 'update', recurrence => 'change',
+		condition => \$\$mood = 'good' AND lib2.twice(score) > 10 AND new IS DISTINCT FROM (0, 'bad', 0)::person\$\$);
+	SELECT webhook.create_action('person', 'send', '$url', parameters => '{"person": "\${id}"}');
+	INSERT INTO person VALUES (1, 'good', 6), (2, 'bad', 6), (3, 'good', 5)});
+in_session(q{UPDATE person SET mood = 'bad'; UPDATE person SET mood = 'good'});
+is(sent(), '{"person": 1} {"person": 2}', 'criteria that name a type, a function and the row');
+$node->safe_psql('postgres', q{
+	ALTER TYPE lib2.mood RENAME VALUE 'good' TO 'merry'; ALTER TYPE lib2.mood RENAME TO spirits;
+	ALTER FUNCTION lib2.twice(int) RENAME TO doubled; ALTER SCHEMA lib2 RENAME TO lib3; ALTER TABLE person RENAME TO human});
+in_session(q{UPDATE human SET mood = 'bad'; UPDATE human SET mood = 'merry'});
+is(sent(), '{"person": 1} {"person": 2}', '... all of which were renamed');
+is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('person')}), '2', '... find what they found');
+is(sent(), '{"person": 1} {"person": 2}', '...');
+refused('DROP FUNCTION lib3.doubled(int) CASCADE', 'cannot change what workflow "person" on table "human" needs', $criteria);
 
 # What a workflow's owner lacks is no reason to refuse other people's DDL.
 $node->safe_psql('postgres', q{
