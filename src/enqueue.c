@@ -80,7 +80,7 @@ read_event(TriggerData *trigdata, const WebhookEventWorkflow *workflow,
 	}
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
-		bool		is_departure = webhook_move_is_departure(trigdata);
+		bool		is_departure = webhook_move_is_departure(workflow->module, trigdata);
 
 		if (is_move && is_departure)
 			webhook_move_remember(workflow_id, trigdata);
@@ -170,7 +170,7 @@ forget(PG_FUNCTION_ARGS)
 
 	/* A record that moves to another partition is not gone. */
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) &&
-		webhook_move_is_departure(trigdata))
+		webhook_move_is_departure(webhook_event_workflow(workflow_id)->module, trigdata))
 		return PointerGetDatum(NULL);
 
 	record_id = webhook_record_id(trigdata->tg_relation, trigdata->tg_trigtuple);

@@ -87,10 +87,11 @@ remove_departure(Departure *departure)
 	MemoryContextDelete(departure->context);
 }
 
+/* What leaves a module that is a partition itself is gone from it. */
 bool
-webhook_move_is_departure(TriggerData *trigdata)
+webhook_move_is_departure(Oid module, TriggerData *trigdata)
 {
-	return trigdata->tg_relation->rd_rel->relispartition &&
+	return RelationGetRelid(trigdata->tg_relation) != module &&
 		HeapTupleHeaderIndicatesMovedPartitions(trigdata->tg_trigtuple->t_data);
 }
 

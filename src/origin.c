@@ -28,6 +28,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "origin.h"
+#include "owner.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(resume);
@@ -145,6 +146,8 @@ resume(PG_FUNCTION_ARGS)
 		execute("DELETE FROM webhook.origin");
 		execute("INSERT INTO webhook.origin (system_identifier, database, extension)"
 				" VALUES ($1, $2, $3)");
+		/* pg_upgrade copies tables without firing triggers. */
+		webhook_owner_note();
 	}
 	SPI_finish();
 	webhook_scope_leave(&scope);

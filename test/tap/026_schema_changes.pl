@@ -366,6 +366,13 @@ $node->safe_psql('postgres', q{
 	SELECT webhook.create_action('ninth', 'send', '} . $url . q{', parameters => '{"ninth": "${id}"}')});
 in_session(q{INSERT INTO visit VALUES (9, '2027-01-01', 'x')});
 is(sent(), '{"first": 9} {"ninth": 9} {"v": 9, "was": null, "u": "X"}', 'a partition that has a workflow of its own as well');
+$node->safe_psql('postgres', q{
+	SELECT webhook.create_workflow('ninth gone', 'visit_9', 'delete');
+	SELECT webhook.create_action('ninth gone', 'send', '} . $url . q{', parameters => '{"ninth gone": "${id}"}')});
+in_session(q{UPDATE visit SET at = '2026-01-09' WHERE id = 9});
+is(sent(), '{"ninth gone": 9}', '... for which a row that moves on is gone');
+in_session(q{UPDATE visit SET at = '2027-01-09' WHERE id = 9});
+is(sent(), '{"ninth": 9}', '... and one that moves in is new');
 $node->safe_psql('postgres', 'ALTER TABLE visit DETACH PARTITION visit_9');
 in_session(q{INSERT INTO visit_9 VALUES (10, '2027-01-01', 'x')});
 is(sent(), '{"ninth": 10}', '... keeps it');
