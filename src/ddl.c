@@ -263,6 +263,29 @@ refuse_computing_misfits(void)
 	webhook_scope_leave(&scope);
 }
 
+/* As DROP ... CASCADE tells of what goes along. */
+static void
+tell_dropped(List *workflows)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	if (list_length(workflows) == 1)
+		ereport(NOTICE,
+				(errmsg("drop cascades to workflow \"%s\"",
+						((WebhookWorkflow *) linitial(workflows))->name)));
+	if (list_length(workflows) <= 1)
+		return;
+	initStringInfo(&names);
+	foreach(lc, workflows)
+		appendStringInfo(&names, "%sdrop cascades to workflow \"%s\"",
+						 names.len > 0 ? "\n" : "",
+						 ((WebhookWorkflow *) lfirst(lc))->name);
+	ereport(NOTICE,
+			(errmsg("drop cascades to %d workflows", list_length(workflows)),
+			 errdetail_internal("%s", names.data)));
+}
+
 /*
  * webhook.on_drop() returns event_trigger
  *		Drop the workflows of dropped modules; refuse to drop what related and
@@ -272,6 +295,7 @@ Datum
 on_drop(PG_FUNCTION_ARGS)
 {
 	List	   *dropped;
+	List	   *workflows;
 	ListCell   *lc;
 
 	(void) get_event(fcinfo, "on_drop");
@@ -287,8 +311,10 @@ on_drop(PG_FUNCTION_ARGS)
 							 " 'operator', 'type', 'schema')");
 	if (dropped == NIL)
 		PG_RETURN_VOID();
-	foreach(lc, webhook_workflow_find(dropped))
+	workflows = webhook_workflow_find(dropped);
+	foreach(lc, workflows)
 		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+	tell_dropped(workflows);
 	refuse_computing_misfits();
 	PG_RETURN_VOID();
 }

@@ -99,7 +99,7 @@ SKIP:
 
 	# One after the other, so that the worker has as many turns as deliveries.
 	$node->safe_psql('postgres', 'SELECT pg_stat_statements_reset()');
-	$node->safe_psql('postgres', "INSERT INTO deal VALUES (10, 'x'); SELECT webhook.wait()") for 1;
+	$node->safe_psql('postgres', "INSERT INTO deal VALUES (10, 'x'); SELECT webhook.wait()");
 	my $few = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%webhook%'});
 	$node->safe_psql('postgres', join '; ', map { "INSERT INTO deal VALUES ($_, 'x'); SELECT webhook.wait()" } 11 .. 60);
 	my $many = $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%webhook%'});
@@ -258,9 +258,9 @@ pidfile = $dir/pid
 	my @psql = ('psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', "host=$socket port=$port dbname=postgres user=postgres");
 
 	sub pooled { return PostgreSQL::Test::Utils::run_command([ @_[ 1 .. $#_ ], '-c', $_[0] ]) }
-	my ($out, $err) = pooled(q{BEGIN; SET LOCAL ROLE admin; CREATE TABLE pooled (id int PRIMARY KEY, t text); SELECT webhook.create_workflow('pooled', 'pooled');
+	my ($made, $problem) = pooled(q{BEGIN; SET LOCAL ROLE admin; CREATE TABLE pooled (id int PRIMARY KEY, t text); SELECT webhook.create_workflow('pooled', 'pooled');
 		SELECT webhook.create_action('pooled', 'send', '} . $url . q{', parameters => '{"pooled": "${id}", "t": "${= upper(t)}"}'); GRANT INSERT, UPDATE ON pooled TO writer; COMMIT}, @psql);
-	is($err, '', 'a workflow is made through pgbouncer');
+	is($problem, '', 'a workflow is made through pgbouncer');
 
 	# More clients than server connections, of which each does as others' did.
 	my @clients = map {
@@ -273,8 +273,8 @@ pidfile = $dir/pid
 	$_->finish for @clients;
 	ok(wait_for_delivery($node), 'clients that share sessions');
 	is(sent(), join(' ', sort map { my $c = $_; map { my $id = 100 * $c + $_; qq({"pooled": $id, "t": "A"}) } 1 .. 20 } 1 .. 5), '... each delivery once, none of what was rolled back');
-	($out, $err) = pooled(q{SELECT webhook.alter_action(max(action_id), parameters => '{"other": "${id}"}') FROM webhook.action}, @psql);
-	pooled(q{INSERT INTO pooled VALUES (9, 'a')}, @psql) for 1;
+	pooled(q{SELECT webhook.alter_action(max(action_id), parameters => '{"other": "${id}"}') FROM webhook.action}, @psql);
+	pooled(q{INSERT INTO pooled VALUES (9, 'a')}, @psql);
 	pooled(q{SELECT webhook.wait()}, @psql);
 	is(sent(), '{"other": 9}', 'all sessions know of a change');
 	$pooler->signal('INT');
@@ -387,7 +387,28 @@ $subscriber->safe_psql('postgres', q{SELECT webhook.enable_workflow('item'), web
 $node->safe_psql('postgres', q{INSERT INTO item VALUES (5, 'again')});
 wait_for_replication();
 is(sent(), '{"publisher": 5} {"publisher, first": 5} {"subscriber": 5} {"subscriber, first": 5}', '... and go on doing so after a change of it');
-$subscriber->safe_psql('postgres', q{SELECT webhook.drop_workflow(name) FROM webhook.workflow});
+
+# A configuration that comes by replication is noticed by the sessions that know
+# another one.
+my ($in, $out, $err) = ('', '', '');
+my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $subscriber->connstr('postgres') ],
+	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout($WebhookTest::patience));
+sub in_session { $out = ''; $in = "$_[0];\n\\echo done\n"; $session->pump until $out =~ /^done$/m; return }
+in_session(q{INSERT INTO item VALUES (1001, 'own')});
+ok(wait_for_delivery($subscriber), 'a session of the subscriber');
+is(sent(), '{"subscriber": 1001} {"subscriber, first": 1001}', '... that sends');
+$node->safe_psql('postgres', q{UPDATE webhook.action SET title = 'renamed' WHERE title = 'send'; CREATE PUBLICATION configuration FOR TABLE webhook.action});
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION sub2 CONNECTION '" . $node->connstr . " dbname=postgres' PUBLICATION configuration WITH (copy_data = false)");
+my $id = $subscriber->safe_psql('postgres', q{SELECT min(action_id) FROM webhook.action});
+$node->safe_psql('postgres', qq{UPDATE webhook.action SET enabled = NOT enabled WHERE action_id = $id; UPDATE webhook.action SET enabled = false WHERE action_id = $id});
+$node->wait_for_catchup('sub2');
+in_session(q{INSERT INTO item VALUES (1002, 'own')});
+ok(wait_for_delivery($subscriber), 'another configuration');
+is(sent(), '{"subscriber, first": 1002}', '... is known to it');
+$in = "\\q\n";
+$session->finish;
+$node->safe_psql('postgres', qq{UPDATE webhook.action SET enabled = true WHERE action_id = $id; DROP PUBLICATION configuration});
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub2; SELECT webhook.drop_workflow(name) FROM webhook.workflow');
 
 # Sessions that act as replicas.
 my $replica = q{SET session_replication_role = replica; };
