@@ -121,6 +121,9 @@ extern void webhook_shared_set_progress(int in_flight, int claimed,
 extern void webhook_shared_set_turn(TimestampTz now, Size memory);
 extern void webhook_shared_set_error(const char *message);
 
+/* Have commits told something since it was last taken? */
+extern bool webhook_shared_is_told(void);
+
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 

@@ -179,13 +179,11 @@ check_origin(void)
 
 /* Take up what commits have told, and what has fallen due. */
 static void
-look_around(TimestampTz now)
+look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 {
-	WebhookHint hints[WEBHOOK_MAX_HINTS];
-	int			n;
 	dlist_iter	iter;
 
-	if (webhook_shared_take_hints(hints, &n))
+	if (is_rescan)
 	{
 		/*
 		 * The configuration may have changed.  Its invalidation message is
@@ -437,6 +435,9 @@ static void
 take_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	WebhookHint hints[WEBHOOK_MAX_HINTS];
+	bool		is_rescan;
+	int			n;
 	List	   *settled;
 	List	   *claimed;
 	dlist_iter	iter;
@@ -446,10 +447,12 @@ take_turn(void)
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
 
+	/* Before the snapshot: what it doesn't see will be told of again. */
+	is_rescan = webhook_shared_take_hints(hints, &n);
 	webhook_turn_begin("delivering webhooks");
 	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
-	look_around(now);
+	look_around(now, is_rescan, hints, n);
 	settled = webhook_settle_all();
 	if (settled != NIL)
 		CommandCounterIncrement();
