@@ -434,8 +434,8 @@ tell_purge(bool is_more)
 static void
 take_turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	WebhookHint hints[WEBHOOK_MAX_HINTS];
+	TimestampTz now;
 	bool		is_rescan;
 	int			n;
 	List	   *settled;
@@ -443,12 +443,16 @@ take_turn(void)
 	dlist_iter	iter;
 	MemoryContext old;
 
+	/*
+	 * Before the clock is read, and before the snapshot: what is told of is then
+	 * due and visible, and what comes later is told of again.
+	 */
+	is_rescan = webhook_shared_take_hints(hints, &n);
+	now = GetCurrentTimestamp();
 	dlist_foreach(iter, webhook_lane_all())
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
 
-	/* Before the snapshot: what it doesn't see will be told of again. */
-	is_rescan = webhook_shared_take_hints(hints, &n);
 	webhook_turn_begin("delivering webhooks");
 	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
