@@ -395,9 +395,21 @@ is(sent(), '{"publisher": 5} {"publisher, first": 5} {"subscriber": 5} {"subscri
 # A configuration that comes by replication is noticed by the sessions that know
 # another one.
 my ($in, $out, $err) = ('', '', '');
+my $timer = IPC::Run::timeout($WebhookTest::patience);
 my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $subscriber->connstr('postgres') ],
-	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout($WebhookTest::patience));
-sub in_session { $out = ''; $in = "$_[0];\n\\echo done\n"; $session->pump until $out =~ /^done$/m; return }
+	'<', \$in, '>', \$out, '2>', \$err, $timer);
+
+sub in_session
+{
+	my ($sql) = @_;
+
+	$out = '';
+	$in = "$sql;\n\\echo done\n";
+	$timer->start($WebhookTest::patience);
+	$session->pump until $out =~ /^done$/m;
+	return;
+}
+
 in_session(q{INSERT INTO item VALUES (1001, 'own')});
 ok(wait_for_delivery($subscriber), 'a session of the subscriber');
 is(sent(), '{"subscriber": 1001} {"subscriber, first": 1001}', '... that sends');
@@ -410,6 +422,7 @@ in_session(q{INSERT INTO item VALUES (1002, 'own')});
 ok(wait_for_delivery($subscriber), 'another configuration');
 is(sent(), '{"subscriber, first": 1002}', '... is known to it');
 $in = "\\q\n";
+$timer->start($WebhookTest::patience);
 $session->finish;
 $node->safe_psql('postgres', qq{UPDATE webhook.action SET enabled = true WHERE action_id = $id; DROP PUBLICATION configuration});
 $subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub2; SELECT webhook.drop_workflow(name) FROM webhook.workflow');

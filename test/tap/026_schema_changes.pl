@@ -18,8 +18,9 @@ my $node = start_cluster('schema_changes');
 
 # A session that stays open, with whatever it has cached.
 my ($in, $out, $err) = ('', '', '');
+my $timer = IPC::Run::timeout($WebhookTest::patience);
 my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres') ],
-	'<', \$in, '>', \$out, '2>', \$err, IPC::Run::timeout($WebhookTest::patience));
+	'<', \$in, '>', \$out, '2>', \$err, $timer);
 
 sub in_session
 {
@@ -27,6 +28,7 @@ sub in_session
 
 	($out, $err) = ('', '');
 	$in = "$sql\n;\\echo done\n";
+	$timer->start($WebhookTest::patience);
 	$session->pump until $out =~ s/^done\n\z//m;
 	is($err, '', "the open session: $sql");
 	return $out;
@@ -437,6 +439,7 @@ is($node->safe_psql('restored', q{SELECT count(*) FROM pg_shdepend d JOIN pg_dat
 	'... which knows the owners of its workflows');
 
 $in = "\\q\n";
+$timer->start($WebhookTest::patience);
 $session->finish;
 is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Failed' AND error NOT LIKE '%was dropped'}), '0', 'nothing failed');
 $receiver->stop;
