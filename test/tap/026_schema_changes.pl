@@ -271,12 +271,13 @@ $node->safe_psql('postgres', q{
 	SET ROLE poor;
 	CREATE TABLE mine (id int PRIMARY KEY);
 	SELECT webhook.create_workflow('poor', 'mine', condition => 'lib.is_vip(id)');
+	SELECT webhook.create_action('poor', 'send', 'https://example.com/', parameters => '{"x": "${= lib.is_vip(id)}"}');
 	RESET ROLE;
 	REVOKE USAGE ON SCHEMA lib FROM poor;
 	CREATE TABLE unrelated (a int); CREATE FUNCTION unrelated() RETURNS int LANGUAGE sql RETURN 1;
 	ALTER TABLE unrelated RENAME TO unrelated2; ALTER FUNCTION unrelated() RENAME TO unrelated2;
 	DROP FUNCTION unrelated2(); DROP TABLE unrelated2});
-pass('nor refused for what another workflow lacks');
+is($node->safe_psql('postgres', q{SELECT to_regclass('unrelated2') IS NULL}), 't', 'what another workflow lacks refuses nothing');
 
 # ---------------------------------------------------------------------------
 # Tables that are copied, inherit, are emptied, dropped, made again
@@ -290,11 +291,12 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_action('base gone', 'send', '$url', parameters => '{"gone": "\${id}"}');
 	CREATE TABLE copied (LIKE base INCLUDING ALL);
 	CREATE TABLE child (more text) INHERITS (base)});
-in_session(q{INSERT INTO copied VALUES (1, 'copy'); INSERT INTO child VALUES (1, 'child')});
+in_session(q{INSERT INTO copied VALUES (1, 'copy'); INSERT INTO child VALUES (1, 'child'), (2, 'child')});
 in_session(q{UPDATE base SET t = 'child'; INSERT INTO base VALUES (1, 'base')});
 is(sent(), '{"base": 1, "t": "base"}', 'a copy and a child have no workflow');
-is($node->safe_psql('postgres', q{SELECT body FROM webhook.preview((SELECT min(a.action_id) FROM webhook.action a JOIN webhook.workflow w USING (workflow_id) WHERE w.name = 'base'), '1')}),
-	'{"base": 1, "t": "base"}', 'preview looks at no child');
+my $base = $node->safe_psql('postgres', q{SELECT a.action_id FROM webhook.action a JOIN webhook.workflow w USING (workflow_id) WHERE w.name = 'base'});
+is($node->safe_psql('postgres', "SELECT body FROM webhook.preview($base, '1')"), '{"base": 1, "t": "base"}', 'preview');
+like(($node->psql('postgres', "SELECT webhook.preview($base, '2')"))[2], qr/record "2" of table "base" does not exist/, '... looks at no child');
 is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('base gone')}), '1', 'nor does a run');
 is(sent(), '{"gone": 1}', '...');
 $node->safe_psql('postgres', 'ALTER TABLE child NO INHERIT base; ALTER TABLE copied ADD COLUMN more text; ALTER TABLE copied INHERIT base');
