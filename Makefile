@@ -11,6 +11,7 @@ OBJS = \
 	src/shared.o \
 	src/catalog.o \
 	src/module.o \
+	src/owner.o \
 	src/criteria.o \
 	src/triggers.o \
 	src/workflow.o \

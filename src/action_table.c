@@ -11,9 +11,14 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "action_table.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -53,14 +58,6 @@ static const char *const update_sql =
 	" headers = $10, client_certificate = $11, timeout = $12,"
 	" retry_schedule = $13, ordered = $14, max_in_flight = $15,"
 	" rate_limit = $16, computed = $17, enabled = $2 WHERE action_id = $1";
-
-static const char *const secret_sql =
-	"INSERT INTO webhook.action_secret (action_id, password, signing_secret,"
-	" previous_secret, previous_until) VALUES ($1, $2, $3, $4, $5)"
-	" ON CONFLICT (action_id) DO UPDATE SET password = excluded.password,"
-	" signing_secret = excluded.signing_secret,"
-	" previous_secret = excluded.previous_secret,"
-	" previous_until = excluded.previous_until";
 
 static void
 execute(const char *sql, int n, const Oid *types, Datum *values,
@@ -241,20 +238,54 @@ fill_columns(const WebhookActionRow *row, Datum *values, char *nulls)
 }
 
 static void
+set_secret(TupleTableSlot *slot, int column, const char *secret)
+{
+	slot->tts_isnull[column] = secret == NULL;
+	if (secret != NULL)
+		slot->tts_values[column] = CStringGetTextDatum(secret);
+}
+
+/*
+ * Straight into the table, with no query in between: as parameters of one, the
+ * secrets would be in the log of pgaudit, or of auto_explain.
+ */
+static void
 write_secrets(int32 action_id, const WebhookActionRow *row)
 {
-	Oid			types[5] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
 
 	values[0] = Int32GetDatum(action_id);
-	set_text(row->password, &values[1], &nulls[1]);
-	set_text(row->signing_secret, &values[2], &nulls[2]);
-	set_text(row->previous_secret, &values[3], &nulls[3]);
-	values[4] = TimestampTzGetDatum(row->previous_until);
-	if (row->previous_secret == NULL)
-		nulls[4] = 'n';
-	execute(secret_sql, 5, types, values, nulls);
+	execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
+			1, types, values, NULL);
+
+	rel = table_open(webhook_catalog_relation(WEBHOOK_REL_SECRET), RowExclusiveLock);
+	estate = CreateExecutorState();
+	rri = makeNode(ResultRelInfo);
+	slot = table_slot_create(rel, NULL);
+	InitResultRelInfo(rri, rel, 1, NULL, 0);
+	ExecOpenIndices(rri, false);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	slot->tts_isnull[0] = false;
+	slot->tts_values[0] = Int32GetDatum(action_id);
+	set_secret(slot, 1, row->password);
+	set_secret(slot, 2, row->signing_secret);
+	set_secret(slot, 3, row->previous_secret);
+	slot->tts_isnull[4] = row->previous_secret == NULL;
+	slot->tts_values[4] = TimestampTzGetDatum(row->previous_until);
+	ExecStoreVirtualTuple(slot);
+	simple_table_tuple_insert(rel, slot);
+	(void) webhook_insert_index_tuples(rri, slot, estate);
+	ExecCloseIndices(rri);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
 }
 
 int32

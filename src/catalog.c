@@ -26,6 +26,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 
 /*
@@ -37,6 +38,7 @@
 static const char *const relation_names[WEBHOOK_REL_COUNT] = {
 	[WEBHOOK_REL_WORKFLOW] = "workflow",
 	[WEBHOOK_REL_ACTION] = "action",
+	[WEBHOOK_REL_SECRET] = "action_secret",
 	[WEBHOOK_REL_LOG] = "webhook_log",
 	[WEBHOOK_REL_ATTEMPT] = "webhook_attempt",
 	[WEBHOOK_REL_LOG_SEQUENCE] = "webhook_log_log_id_seq",
@@ -177,6 +179,11 @@ webhook_scope_enter(WebhookScope *scope, Oid role)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	/* Off, as dumps set it, it makes an error of what a policy would hide. */
+	if (!row_security)
+		(void) set_config_option("row_security", "on",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
 }
 
 void

@@ -215,6 +215,39 @@ webhook_computed_compile(List *wanted, Jsonb *known, Relation module, Oid owner,
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+static void
+on_role_error(void *arg)
+{
+	const char *role = arg;
+
+	errcontext("a value that is read with the rights of role \"%s\"", role);
+	errhint("Grant the role \"%s\" what it lacks, or drop the workflow first.", role);
+}
+
+void
+webhook_computed_check(Jsonb *compiled, Relation module, Oid role)
+{
+	ErrorContextCallback callback;
+	JsonbIterator *it = JsonbIteratorInit(&compiled->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+
+	callback.callback = on_role_error;
+	callback.arg = GetUserNameFromId(role, false);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		CheckArguments args = {NULL, module, role, true};
+
+		if (token != WJB_VALUE)
+			continue;
+		args.compiled = pnstrdup(value.val.string.val, value.val.string.len);
+		check_compiled(&args);
+	}
+	error_context_stack = callback.previous;
+}
+
 bool
 webhook_computed_is_same(Jsonb *a, Jsonb *b)
 {

@@ -39,6 +39,9 @@ extern List *webhook_computed_collect(List *wanted, const WebhookTemplate *tmpl,
 extern Jsonb *webhook_computed_compile(List *wanted, Jsonb *known,
 									   Relation module, Oid owner, bool is_new);
 
+/* Raise an error unless the role can read all that is read. */
+extern void webhook_computed_check(Jsonb *compiled, Relation module, Oid role);
+
 extern bool webhook_computed_is_same(Jsonb *a, Jsonb *b);
 
 /* ---- for events: what a workflow's actions want, kept from event to event ---- */

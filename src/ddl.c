@@ -16,23 +16,36 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
+#include "commands/user.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "nodes/value.h"
+#include "owner.h"
+#include "parser/parse_type.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(on_drop);
+PG_FUNCTION_INFO_V1(before_alter);
 PG_FUNCTION_INFO_V1(on_alter);
+PG_FUNCTION_INFO_V1(on_owned);
 PG_FUNCTION_INFO_V1(before_grant);
 PG_FUNCTION_INFO_V1(on_grant);
 
@@ -94,6 +107,11 @@ read_relations(const char *sql)
  * ---------------------------------------------------------------------
  */
 
+#define CHANGE_HINT \
+	"In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, make the change, and change it back."
+#define KEY_HINT \
+	"In one transaction, give the workflow another recurrence (webhook.alter_workflow), make the change, and let it be \"first\" again. It then has met no record yet."
+
 /* Can the command take a column, the primary key or a name away? */
 static bool
 is_breaking(Node *parsetree)
@@ -102,6 +120,8 @@ is_breaking(Node *parsetree)
 
 	if (IsA(parsetree, RenameStmt) || IsA(parsetree, AlterObjectSchemaStmt))
 		return true;
+	if (IsA(parsetree, AlterEnumStmt))
+		return ((AlterEnumStmt *) parsetree)->oldVal != NULL;
 	if (!IsA(parsetree, AlterTableStmt))
 		return false;
 	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
@@ -152,8 +172,9 @@ check_fit(WebhookWorkflow *workflow, Relation module)
 		return;
 	if (!webhook_triggers_match_key(module, workflow->workflow_id))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("recurrence \"first\" needs the primary key as it was")));
+				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+				 errmsg("recurrence \"first\" needs the primary key as it was"),
+				 errhint(KEY_HINT)));
 	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module);
 }
 
@@ -165,6 +186,7 @@ is_misfit(int sqlerrcode)
 	{
 		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
 		case MAKE_SQLSTATE('2', '2', '0', '0', '0'):
+		case MAKE_SQLSTATE('3', 'F', '0', '0', '0'):
 		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
 			return true;
 		default:
@@ -179,40 +201,56 @@ get_place(const char *context)
 	return pnstrdup(context, strcspn(context, "\n"));
 }
 
+/*
+ * That the workflow's owner lacks a privilege is not this change's doing, and
+ * would refuse every other one, too.
+ */
 static void
 refuse_misfit(WebhookWorkflow *workflow)
 {
 	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	Relation	module = try_relation_open(workflow->module, AccessShareLock);
+	ErrorData  *volatile error = NULL;
 
 	if (module == NULL)
 		return;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		check_fit(workflow, module);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!is_misfit(error->sqlerrcode))
-			PG_RE_THROW();
 		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL && !is_misfit(error->sqlerrcode))
+		ReThrowError(error);
+	if (error != NULL && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot change what workflow \"%s\" on table \"%s\" needs: %s",
 						workflow->name, RelationGetRelationName(module),
 						error->message),
 				 error->context != NULL ? errdetail_internal("%s", get_place(error->context)) : 0,
-				 errhint("In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, make the change, and change it back.")));
-	}
-	PG_END_TRY();
+				 errhint("%s", error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION &&
+						 error->hint != NULL ? error->hint : CHANGE_HINT)));
 	relation_close(module, NoLock);
 }
 
-/* Refuse what a workflow with related or computed values could not survive. */
+/*
+ * Refuse what a workflow with related or computed values, or whose condition
+ * names it, could not survive.
+ */
 static void
 refuse_computing_misfits(void)
 {
@@ -225,6 +263,29 @@ refuse_computing_misfits(void)
 	webhook_scope_leave(&scope);
 }
 
+/* As DROP ... CASCADE tells of what goes along. */
+static void
+tell_dropped(List *workflows)
+{
+	StringInfoData names;
+	ListCell   *lc;
+
+	if (list_length(workflows) == 1)
+		ereport(NOTICE,
+				(errmsg("drop cascades to workflow \"%s\"",
+						((WebhookWorkflow *) linitial(workflows))->name)));
+	if (list_length(workflows) <= 1)
+		return;
+	initStringInfo(&names);
+	foreach(lc, workflows)
+		appendStringInfo(&names, "%sdrop cascades to workflow \"%s\"",
+						 names.len > 0 ? "\n" : "",
+						 ((WebhookWorkflow *) lfirst(lc))->name);
+	ereport(NOTICE,
+			(errmsg("drop cascades to %d workflows", list_length(workflows)),
+			 errdetail_internal("%s", names.data)));
+}
+
 /*
  * webhook.on_drop() returns event_trigger
  *		Drop the workflows of dropped modules; refuse to drop what related and
@@ -234,6 +295,7 @@ Datum
 on_drop(PG_FUNCTION_ARGS)
 {
 	List	   *dropped;
+	List	   *workflows;
 	ListCell   *lc;
 
 	(void) get_event(fcinfo, "on_drop");
@@ -249,11 +311,193 @@ on_drop(PG_FUNCTION_ARGS)
 							 " 'operator', 'type', 'schema')");
 	if (dropped == NIL)
 		PG_RETURN_VOID();
-	foreach(lc, webhook_workflow_find(dropped))
+	workflows = webhook_workflow_find(dropped);
+	foreach(lc, workflows)
 		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+	tell_dropped(workflows);
 	refuse_computing_misfits();
 	PG_RETURN_VOID();
 }
+
+/* Types whose values are written the same. */
+static bool
+is_written_alike(Oid from, Oid to)
+{
+	bool		to_text = to == TEXTOID || to == VARCHAROID;
+
+	switch (from)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+			return to == INT2OID || to == INT4OID || to == INT8OID || to_text;
+		case TEXTOID:
+		case VARCHAROID:
+			return to_text;
+		case UUIDOID:
+			return to == UUIDOID || to_text;
+		default:
+			return false;
+	}
+}
+
+/*
+ * Does a record keep its record_id when a column of the key gets this type?
+ * USING may but cast the column.
+ */
+static bool
+is_key_kept(AlterTableCmd *cmd, Oid type)
+{
+	ColumnDef  *def = castNode(ColumnDef, cmd->def);
+	Node	   *using = def->raw_default;
+	Type		tuple;
+	bool		result = false;
+
+	while (using != NULL && IsA(using, TypeCast))
+	{
+		tuple = LookupTypeName(NULL, ((TypeCast *) using)->typeName, NULL, true);
+		if (tuple == NULL || !is_written_alike(type, typeTypeId(tuple)))
+			return false;
+		ReleaseSysCache(tuple);
+		using = ((TypeCast *) using)->arg;
+	}
+	if (using != NULL &&
+		(!IsA(using, ColumnRef) ||
+		 !equal(((ColumnRef *) using)->fields, list_make1(makeString(cmd->name)))))
+		return false;
+	tuple = LookupTypeName(NULL, def->typeName, NULL, true);
+	if (tuple != NULL)
+	{
+		result = is_written_alike(type, typeTypeId(tuple));
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+/* The columns (AlterTableCmd *) that a command drops or gives another type. */
+static List *
+get_column_changes(Node *parsetree)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (!IsA(parsetree, AlterTableStmt) ||
+		((AlterTableStmt *) parsetree)->objtype != OBJECT_TABLE)
+		return NIL;
+	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_DropColumn || cmd->subtype == AT_AlterColumnType)
+			result = lappend(result, cmd);
+	}
+	return result;
+}
+
+static void
+refuse_column_change(const WebhookWorkflow *workflow, Relation module,
+					 AlterTableCmd *cmd, const char *use, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 cmd->subtype == AT_DropColumn ?
+			 errmsg("cannot drop column \"%s\" of table \"%s\"",
+					cmd->name, RelationGetRelationName(module)) :
+			 errmsg("cannot alter type of column \"%s\" of table \"%s\"",
+					cmd->name, RelationGetRelationName(module)),
+			 errdetail("Workflow \"%s\" %s.", workflow->name, use),
+			 errhint("%s", hint)));
+}
+
+/*
+ * What triggers on the module make of a change of its columns.  PostgreSQL
+ * would refuse, without a word on what to do.  The trigger that follows the key
+ * can make way, and is made anew by on_alter.
+ */
+static void
+prepare_column_changes(const WebhookWorkflow *workflow, Oid altered,
+					   List *changes)
+{
+	Relation	module = try_relation_open(workflow->module, AccessExclusiveLock);
+	bool		is_released = false;
+	ListCell   *lc;
+
+	if (module == NULL)
+		return;
+	foreach(lc, changes)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+		AttrNumber	column = get_attnum(workflow->module, cmd->name);
+
+		/* A child that merely inherits may keep the column. */
+		if (column <= 0 ||
+			(cmd->subtype == AT_DropColumn && workflow->module != altered &&
+			 !module->rd_rel->relispartition))
+			continue;
+		if (webhook_triggers_use_column(module, workflow->workflow_id, column))
+			refuse_column_change(workflow, module, cmd,
+								 "uses it in its criteria", CHANGE_HINT);
+		if (!webhook_triggers_watch_column(module, workflow->workflow_id, column))
+			continue;
+		if (cmd->subtype == AT_DropColumn ||
+			!is_key_kept(cmd, get_atttype(workflow->module, column)))
+			refuse_column_change(workflow, module, cmd,
+								 "knows by it which records it has met", KEY_HINT);
+		is_released = true;
+	}
+	if (is_released)
+		webhook_triggers_release_key(module, workflow->workflow_id);
+	relation_close(module, NoLock);
+}
+
+/*
+ * webhook.before_alter() returns event_trigger
+ *		A column that triggers of workflows use is to be dropped, or to get
+ *		another type.
+ */
+Datum
+before_alter(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "before_alter");
+	List	   *changes = get_column_changes(event->parsetree);
+	List	   *workflows;
+	RangeVar   *name;
+	Oid			relid;
+	ListCell   *lc;
+
+	if (changes == NIL || !is_installed())
+		PG_RETURN_VOID();
+	name = ((AlterTableStmt *) event->parsetree)->relation;
+	relid = RangeVarGetRelid(name, NoLock, true);
+	/* What PostgreSQL will refuse is none of ours. */
+	if (!OidIsValid(relid) || !webhook_class_ownercheck(relid, GetUserId()))
+		PG_RETURN_VOID();
+	workflows = webhook_workflow_find(name->inh ? add_descendants(list_make1_oid(relid)) :
+									  list_make1_oid(relid));
+	if (workflows == NIL)
+		PG_RETURN_VOID();
+	/* First the parent, as ALTER TABLE does it. */
+	LockRelationOid(relid, AccessExclusiveLock);
+	foreach(lc, workflows)
+		prepare_column_changes(lfirst(lc), relid, changes);
+	PG_RETURN_VOID();
+}
+
+/* The trigger that made way for a key's new type. */
+static void
+restore_key(const WebhookWorkflow *workflow)
+{
+	Relation	module;
+
+	if (strcmp(workflow->recurrence, "first") != 0)
+		return;
+	module = try_relation_open(workflow->module, ShareRowExclusiveLock);
+	if (module == NULL)
+		return;
+	webhook_triggers_restore_key(module, workflow->workflow_id, workflow->name);
+	relation_close(module, NoLock);
+}
+
 
 /*
  * webhook.on_alter() returns event_trigger
@@ -274,9 +518,30 @@ on_alter(PG_FUNCTION_ARGS)
 							 " WHERE classid = 'pg_class'::regclass");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_find(add_descendants(altered)))
+	{
+		restore_key(lfirst(lc));
 		refuse_misfit(lfirst(lc));
+	}
 	webhook_scope_leave(&scope);
 	refuse_computing_misfits();
+	PG_RETURN_VOID();
+}
+
+/*
+ * webhook.on_owned() returns event_trigger
+ *		A role's workflows go with its other objects.  PostgreSQL has checked
+ *		that whoever says so may.
+ */
+Datum
+on_owned(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *event = get_event(fcinfo, "on_owned");
+	ListCell   *lc;
+
+	if (!IsA(event->parsetree, DropOwnedStmt) || !is_installed())
+		PG_RETURN_VOID();
+	foreach(lc, roleSpecsToIds(((DropOwnedStmt *) event->parsetree)->roles))
+		webhook_owner_drop(lfirst_oid(lc));
 	PG_RETURN_VOID();
 }
 

@@ -16,6 +16,7 @@
 #include "event.h"
 #include "fmgr.h"
 #include "move.h"
+#include "owner.h"
 #include "record.h"
 #include "seen.h"
 #include "shared.h"
@@ -79,7 +80,7 @@ read_event(TriggerData *trigdata, const WebhookEventWorkflow *workflow,
 	}
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 	{
-		bool		is_departure = webhook_move_is_departure(trigdata);
+		bool		is_departure = webhook_move_is_departure(workflow->module, trigdata);
 
 		if (is_move && is_departure)
 			webhook_move_remember(workflow_id, trigdata);
@@ -169,7 +170,7 @@ forget(PG_FUNCTION_ARGS)
 
 	/* A record that moves to another partition is not gone. */
 	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) &&
-		webhook_move_is_departure(trigdata))
+		webhook_move_is_departure(webhook_event_workflow(workflow_id)->module, trigdata))
 		return PointerGetDatum(NULL);
 
 	record_id = webhook_record_id(trigdata->tg_relation, trigdata->tg_trigtuple);
@@ -192,8 +193,14 @@ forget(PG_FUNCTION_ARGS)
 Datum
 config_changed(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
 	CacheInvalidateRelcacheByRelid(webhook_catalog_relation(WEBHOOK_REL_ACTION));
 	webhook_shared_rescan_at_commit();
+	if (CALLED_AS_TRIGGER(fcinfo) &&
+		RelationGetRelid(trigdata->tg_relation) ==
+		webhook_catalog_relation(WEBHOOK_REL_WORKFLOW))
+		webhook_owner_note();
 	return PointerGetDatum(NULL);
 }
 

@@ -416,8 +416,14 @@ webhook_event_queue(const WebhookEventWorkflow *workflow, const char *operation,
 		webhook_record_read(&record, rel, tuple, old_tuple);
 	else
 		record = (WebhookRecord) {.error = lack};
+
+	/*
+	 * A record that is inserted is new, whatever is known of one of its name:
+	 * one that went with a partition went without a trigger.
+	 */
 	if (!workflow->first || record.record_id == NULL ||
-		webhook_seen_note(workflow->workflow_id, record.record_id))
+		webhook_seen_note(workflow->workflow_id, record.record_id) ||
+		strcmp(operation, "INSERT") == 0)
 	{
 		if (workflow->computed != NULL && lack == NULL)
 			workflow = compute(workflow->workflow_id, rel, tuple,

@@ -6,23 +6,29 @@
  * Runs in sessions.  A worker is a session of its database: it has to go
  * before the database can be dropped, renamed, moved or copied, and comes
  * back afterwards.  COMMIT PREPARED commits what another session queued, and
- * DROP EXTENSION ends a worker's reason to be.  The triggers of a statement are
- * fired in ExecutorFinish, or in COPY: what they queue is written at its end.
+ * DROP EXTENSION ends a worker's reason to be.  REASSIGN OWNED gives workflows
+ * away.  The triggers of a statement are fired in ExecutorFinish, or in COPY:
+ * what they queue is written at its end.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "batch.h"
+#include "catalog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/user.h"
 #include "executor/executor.h"
 #include "hooks.h"
 #include "miscadmin.h"
+#include "owner.h"
 #include "shared.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
@@ -104,6 +110,18 @@ copy_from(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 	webhook_batch_leave(false);
 }
 
+/* A role's workflows go where its other objects went. */
+static void
+reassign_workflows(ReassignOwnedStmt *command)
+{
+	Oid			new_role = get_rolespec_oid(command->newrole, false);
+	ListCell   *lc;
+
+	CommandCounterIncrement();
+	foreach(lc, roleSpecsToIds(command->roles))
+		webhook_owner_reassign(lfirst_oid(lc), new_role);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query_string,
 				bool read_only_tree, ProcessUtilityContext context,
@@ -138,6 +156,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	call_process_utility(pstmt, query_string, read_only_tree, context,
 						 params, query_env, dest, qc);
+	if (IsA(command, ReassignOwnedStmt) && webhook_catalog_exists())
+		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		webhook_shared_rescan(MyDatabaseId);

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "catalog.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_operator.h"
 #include "executor/spi.h"
 #include "lookup.h"
@@ -130,7 +131,10 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 	initStringInfo(&sql);
 	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 									  RelationGetRelationName(rel));
-	appendStringInfo(&sql, "SELECT t.*::%s FROM %s t WHERE ", name, name);
+	/* Rows of children that merely inherit are not the module's. */
+	appendStringInfo(&sql, "SELECT t.*::%s FROM %s %s t WHERE ", name,
+					 rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
+					 name);
 	for (int i = 0; i < n; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), key[i] - 1);

@@ -87,10 +87,11 @@ remove_departure(Departure *departure)
 	MemoryContextDelete(departure->context);
 }
 
+/* What leaves a module that is a partition itself is gone from it. */
 bool
-webhook_move_is_departure(TriggerData *trigdata)
+webhook_move_is_departure(Oid module, TriggerData *trigdata)
 {
-	return trigdata->tg_relation->rd_rel->relispartition &&
+	return RelationGetRelid(trigdata->tg_relation) != module &&
 		HeapTupleHeaderIndicatesMovedPartitions(trigdata->tg_trigtuple->t_data);
 }
 
@@ -129,6 +130,17 @@ webhook_move_is_arrival(int32 workflow_id)
 	return departures != NIL && find_departure(workflow_id) != NULL;
 }
 
+/* As TriggerEnabled in trigger.c decides it. */
+static bool
+is_firing(Trigger *trigger)
+{
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+			trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA;
+	return trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+		trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN;
+}
+
 /* The workflow's update trigger on the partition; NULL: it has none. */
 static Trigger *
 find_update_trigger(TriggerData *trigdata)
@@ -144,7 +156,7 @@ find_update_trigger(TriggerData *trigdata)
 			TRIGGER_FOR_UPDATE(trigger->tgtype) &&
 			trigger->tgnargs == 1 &&
 			strcmp(trigger->tgargs[0], self->tgargs[0]) == 0 &&
-			trigger->tgenabled != TRIGGER_DISABLED)
+			is_firing(trigger))
 			return trigger;
 	}
 	return NULL;

@@ -10,8 +10,8 @@
 
 #include "commands/trigger.h"
 
-/* Did this DELETE event come from a row's move to another partition? */
-extern bool webhook_move_is_departure(TriggerData *trigdata);
+/* Did this DELETE event come from a row's move to another partition of the module? */
+extern bool webhook_move_is_departure(Oid module, TriggerData *trigdata);
 
 /* Remember the row that left, until its other half arrives. */
 extern void webhook_move_remember(int32 workflow_id, TriggerData *trigdata);

@@ -28,6 +28,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "origin.h"
+#include "owner.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(resume);
@@ -105,6 +106,22 @@ discard(void)
 	execute("DELETE FROM webhook.mail_digest_item");
 }
 
+/* Logical replication brings rows, but not how far their sequences were. */
+static void
+advance_sequences(void)
+{
+#define ADVANCE(table, column) \
+	execute("SELECT setval('webhook." table "_" column "_seq', t.last)" \
+			" FROM (SELECT max(" column ") AS last FROM webhook." table ") t" \
+			" WHERE t.last > (SELECT last_value FROM webhook." table "_" column "_seq)")
+	ADVANCE("workflow", "workflow_id");
+	ADVANCE("action", "action_id");
+	ADVANCE("webhook_log", "log_id");
+	ADVANCE("mail_note", "note_id");
+	ADVANCE("mail_log", "mail_id");
+#undef ADVANCE
+}
+
 /*
  * webhook.resume(discard_queue) returns void
  *		Let a copy send; discard_queue: but not what it inherited.
@@ -123,11 +140,14 @@ resume(PG_FUNCTION_ARGS)
 				 errdetail("Nothing was changed.")));
 	else
 	{
+		advance_sequences();
 		if (PG_GETARG_BOOL(0))
 			discard();
 		execute("DELETE FROM webhook.origin");
 		execute("INSERT INTO webhook.origin (system_identifier, database, extension)"
 				" VALUES ($1, $2, $3)");
+		/* pg_upgrade copies tables without firing triggers. */
+		webhook_owner_note();
 	}
 	SPI_finish();
 	webhook_scope_leave(&scope);

@@ -622,13 +622,19 @@ webhook_shared_set_error(const char *message)
 }
 
 bool
+webhook_shared_is_told(void)
+{
+	return my_slot->rescan || my_slot->n_hints > 0;
+}
+
+bool
 webhook_shared_take_hints(WebhookHint *hints, int *n)
 {
 	bool		rescan;
 
 	/* Unlocked look first: most turns find nothing. */
 	*n = 0;
-	if (!my_slot->rescan && my_slot->n_hints == 0)
+	if (!webhook_shared_is_told())
 		return false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);

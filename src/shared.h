@@ -127,6 +127,9 @@ extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
 extern void webhook_shared_set_log_start(int64 log_id);
 extern void webhook_shared_set_error(const char *message);
 
+/* Have commits told something since it was last taken? */
+extern bool webhook_shared_is_told(void);
+
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 

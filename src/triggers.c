@@ -9,7 +9,7 @@
  * recurrence "first" has three that call webhook.forget() when a record's key
  * changes or it goes.
  *
- * CreateTrigger() is called directly with an analyzed WHEN clause: a CREATE
+ * CreateTriggerFiringOn() is called directly with an analyzed WHEN clause: a CREATE
  * TRIGGER statement would analyze it under the search path of the caller, in
  * the extension owner's name, and so would everything run that other people's
  * event triggers do.  Triggers are found again by their function and first
@@ -261,7 +261,7 @@ choose_base(const TriggerPlan *plans, int n, Relation module,
 
 static void
 create_trigger(Relation module, int32 workflow_id, const char *base,
-			   TriggerPlan *plan)
+			   TriggerPlan *plan, char fires)
 {
 	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
 	ObjectAddress address;
@@ -274,13 +274,14 @@ create_trigger(Relation module, int32 workflow_id, const char *base,
 	stmt->timing = TRIGGER_TYPE_AFTER;
 	stmt->events = plan->event;
 
-	address = CreateTrigger(stmt, NULL, RelationGetRelid(module), InvalidOid,
-							InvalidOid, InvalidOid,
-							find_function(plan->purpose == TRIGGER_FORGET ?
-										  "forget" : "enqueue"),
-							InvalidOid, copyObject(plan->when), false, false);
+	address = CreateTriggerFiringOn(stmt, NULL, RelationGetRelid(module),
+									InvalidOid, InvalidOid, InvalidOid,
+									find_function(plan->purpose == TRIGGER_FORGET ?
+												  "forget" : "enqueue"),
+									InvalidOid, copyObject(plan->when), false,
+									false, fires);
 
-	/* CreateTrigger() leaves it to whoever analyzed the clause. */
+	/* CreateTriggerFiringOn() leaves it to whoever analyzed the clause. */
 	if (plan->when != NULL)
 		recordDependencyOnExpr(&address, plan->when, plan->range_table,
 							   DEPENDENCY_NORMAL);
@@ -291,7 +292,7 @@ void
 webhook_triggers_create(Relation module, int32 workflow_id,
 						const char *workflow, const char *trigger,
 						const char *recurrence,
-						const WebhookCriteria *criteria)
+						const WebhookCriteria *criteria, char fires)
 {
 	TriggerPlan plans[MAX_TRIGGERS];
 	bool		is_scheduled = strcmp(trigger, "schedule") == 0;
@@ -317,7 +318,7 @@ webhook_triggers_create(Relation module, int32 workflow_id,
 
 	base = choose_base(plans, n, module, workflow, workflow_id);
 	for (int i = 0; i < n; i++)
-		create_trigger(module, workflow_id, base, &plans[i]);
+		create_trigger(module, workflow_id, base, &plans[i], fires);
 	webhook_scope_leave(&scope);
 }
 
@@ -384,6 +385,10 @@ webhook_triggers_enable(Oid module, int32 workflow_id, bool enabled)
 	initStringInfo(&sql);
 	foreach(lc, find_triggers(rel, workflow_id, true, false))
 	{
+		/* One that somebody let fire on a replica, too, stays so: see enqueue(). */
+		if (((Trigger *) lfirst(lc))->tgenabled !=
+			(enabled ? TRIGGER_DISABLED : TRIGGER_FIRES_ON_ORIGIN))
+			continue;
 		if (sql.len == 0)
 			appendStringInfo(&sql, "ALTER TABLE %s",
 							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
@@ -409,6 +414,150 @@ bool
 webhook_triggers_exist(Relation module, int32 workflow_id)
 {
 	return find_triggers(module, workflow_id, true, false) != NIL;
+}
+
+char
+webhook_triggers_fire(Oid module, int32 workflow_id)
+{
+	Relation	rel = try_relation_open(module, AccessShareLock);
+	char		result = '\0';
+	ListCell   *lc;
+
+	if (rel == NULL)
+		return TRIGGER_FIRES_ON_ORIGIN;
+	foreach(lc, find_triggers(rel, workflow_id, true, false))
+	{
+		char		fires = ((Trigger *) lfirst(lc))->tgenabled;
+
+		result = result == '\0' || result == fires ? fires : TRIGGER_FIRES_ON_ORIGIN;
+	}
+	relation_close(rel, NoLock);
+	return result == TRIGGER_FIRES_ALWAYS || result == TRIGGER_FIRES_ON_REPLICA ?
+		result : TRIGGER_FIRES_ON_ORIGIN;
+}
+
+/*
+ * The clause is as webhook_criteria_when() made it, and PostgreSQL has followed
+ * whatever was renamed since.
+ */
+Node *
+webhook_triggers_condition(Relation module, int32 workflow_id, bool is_change)
+{
+	WebhookCriteria criteria = {0};
+	bool		is_delete = false;
+	ListCell   *lc;
+
+	foreach(lc, find_triggers(module, workflow_id, true, false))
+	{
+		Trigger    *trigger = lfirst(lc);
+
+		/* An update's clause asks for more where the recurrence is "change". */
+		if (trigger->tgqual == NULL ||
+			(criteria.expression != NULL && TRIGGER_FOR_UPDATE(trigger->tgtype)))
+			continue;
+		criteria.expression = stringToNode(trigger->tgqual);
+		is_delete = TRIGGER_FOR_DELETE(trigger->tgtype);
+		if (TRIGGER_FOR_UPDATE(trigger->tgtype) && is_change)
+			criteria.expression = linitial(castNode(BoolExpr, criteria.expression)->args);
+	}
+	return criteria.expression == NULL ? NULL :
+		webhook_criteria_row(&criteria, is_delete);
+}
+
+/* ---------------------------------------------------------------------
+ * Columns that they use
+ * ---------------------------------------------------------------------
+ */
+
+static bool
+is_using(Trigger *trigger, AttrNumber column)
+{
+	Bitmapset  *used = NULL;
+	Node	   *when;
+
+	if (trigger->tgqual == NULL)
+		return false;
+	when = stringToNode(trigger->tgqual);
+	pull_varattnos(when, PRS2_OLD_VARNO, &used);
+	pull_varattnos(when, PRS2_NEW_VARNO, &used);
+	return bms_is_member(column - FirstLowInvalidHeapAttributeNumber, used);
+}
+
+static Trigger *
+find_using(Relation module, int32 workflow_id, bool enqueue, AttrNumber column)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_triggers(module, workflow_id, enqueue, !enqueue))
+	{
+		if (is_using(lfirst(lc), column))
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+bool
+webhook_triggers_use_column(Relation module, int32 workflow_id,
+							AttrNumber column)
+{
+	return find_using(module, workflow_id, true, column) != NULL;
+}
+
+bool
+webhook_triggers_watch_column(Relation module, int32 workflow_id,
+							  AttrNumber column)
+{
+	return find_using(module, workflow_id, false, column) != NULL;
+}
+
+void
+webhook_triggers_release_key(Relation module, int32 workflow_id)
+{
+	ObjectAddresses *addresses = new_object_addresses();
+	ListCell   *lc;
+
+	foreach(lc, find_triggers(module, workflow_id, false, true))
+	{
+		ObjectAddress address;
+
+		if (((Trigger *) lfirst(lc))->tgqual == NULL)
+			continue;
+		ObjectAddressSet(address, TriggerRelationId,
+						 ((Trigger *) lfirst(lc))->tgoid);
+		add_exact_object_address(&address, addresses);
+	}
+	performMultipleDeletions(addresses, DROP_RESTRICT,
+							 PERFORM_DELETION_INTERNAL);
+	free_object_addresses(addresses);
+	CommandCounterIncrement();
+}
+
+void
+webhook_triggers_restore_key(Relation module, int32 workflow_id,
+							 const char *workflow)
+{
+	TriggerPlan plan = {"forget_update", TRIGGER_FORGET, TRIGGER_TYPE_UPDATE, NULL, NIL};
+	char		fires = '\0';
+	ListCell   *lc;
+	WebhookCriteria *change;
+	WebhookScope scope;
+
+	foreach(lc, find_triggers(module, workflow_id, false, true))
+	{
+		if (((Trigger *) lfirst(lc))->tgqual != NULL)
+			return;				/* it is there */
+		fires = ((Trigger *) lfirst(lc))->tgenabled;
+	}
+	if (fires == '\0' || webhook_module_key(module) == NULL)
+		return;					/* the recurrence is another, or the key gone */
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	change = compile_key_change(module, workflow);
+	plan.when = change->expression;
+	plan.range_table = change->range_table;
+	create_trigger(module, workflow_id,
+				   choose_base(&plan, 1, module, workflow, workflow_id),
+				   &plan, fires);
+	webhook_scope_leave(&scope);
 }
 
 bool

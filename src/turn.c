@@ -188,13 +188,11 @@ check_origin(void)
 
 /* Take up what commits have told, and what has fallen due. */
 static void
-look_around(TimestampTz now)
+look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 {
-	WebhookHint hints[WEBHOOK_MAX_HINTS];
-	int			n;
 	dlist_iter	iter;
 
-	if (webhook_shared_take_hints(hints, &n))
+	if (is_rescan)
 	{
 		/*
 		 * The configuration may have changed.  Its invalidation message is
@@ -477,13 +475,22 @@ purge(TimestampTz now, int64 *start)
 static void
 take_turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	WebhookHint hints[WEBHOOK_MAX_HINTS];
+	TimestampTz now;
+	bool		is_rescan;
+	int			n;
 	int64		start = log_start;
 	List	   *settled;
 	List	   *claimed;
 	dlist_iter	iter;
 	MemoryContext old;
 
+	/*
+	 * Before the clock is read, and before the snapshot: what is told of is then
+	 * due and visible, and what comes later is told of again.
+	 */
+	is_rescan = webhook_shared_take_hints(hints, &n);
+	now = GetCurrentTimestamp();
 	dlist_foreach(iter, webhook_lane_all())
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
@@ -491,7 +498,7 @@ take_turn(void)
 	webhook_turn_begin("delivering webhooks");
 	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
-	look_around(now);
+	look_around(now, is_rescan, hints, n);
 	settled = webhook_settle_all();
 	if (settled != NIL)
 		CommandCounterIncrement();

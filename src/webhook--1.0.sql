@@ -1027,23 +1027,41 @@ COMMENT ON FUNCTION webhook.forget IS 'internal: trigger on modules of workflows
 
 CREATE FUNCTION webhook.config_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'config_changed';
-COMMENT ON FUNCTION webhook.config_changed IS 'internal: statement trigger on the configuration; makes every session and the worker read it anew';
+COMMENT ON FUNCTION webhook.config_changed IS 'internal: trigger on the configuration; makes every session and the worker read it anew';
 
--- Not when a run has set its next one: nobody needs to read anything anew then.
-CREATE TRIGGER config_changed AFTER INSERT OR DELETE OR TRUNCATE
+-- Always, whatever session_replication_role is; and a row each, because that is
+-- all that logical replication fires.  Not when a run has set its next one:
+-- nobody needs to read anything anew then.
+CREATE TRIGGER config_changed AFTER INSERT OR DELETE
 	OR UPDATE OF name, module, trigger, condition, recurrence, schedule, owner_email, owner, enabled, computed
 	ON webhook.workflow
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.action
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.origin
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.action_secret
+	FOR EACH ROW EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.workflow
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.action
+	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.origin
+	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+CREATE TRIGGER config_truncated AFTER TRUNCATE ON webhook.action_secret
+	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+ALTER TABLE webhook.workflow ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.action ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.origin ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
+ALTER TABLE webhook.action_secret ENABLE ALWAYS TRIGGER config_changed, ENABLE ALWAYS TRIGGER config_truncated;
 COMMENT ON TRIGGER config_changed ON webhook.workflow IS 'makes sessions and workers read the configuration anew';
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action
-	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_truncated ON webhook.workflow IS 'makes sessions and workers read the configuration anew';
 COMMENT ON TRIGGER config_changed ON webhook.action IS 'makes sessions and workers read the configuration anew';
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.origin
-	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_truncated ON webhook.action IS 'makes sessions and workers read the configuration anew';
 COMMENT ON TRIGGER config_changed ON webhook.origin IS 'makes sessions and workers read the configuration anew';
-CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON webhook.action_secret
-	FOR EACH STATEMENT EXECUTE FUNCTION webhook.config_changed();
+COMMENT ON TRIGGER config_truncated ON webhook.origin IS 'makes sessions and workers read the configuration anew';
 COMMENT ON TRIGGER config_changed ON webhook.action_secret IS 'makes sessions and workers read the configuration anew';
+COMMENT ON TRIGGER config_truncated ON webhook.action_secret IS 'makes sessions and workers read the configuration anew';
 
 CREATE FUNCTION webhook.log_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'log_changed';
@@ -1051,6 +1069,7 @@ COMMENT ON FUNCTION webhook.log_changed IS 'internal: statement trigger on webho
 
 CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.log_changed();
+ALTER TABLE webhook.webhook_log ENABLE ALWAYS TRIGGER log_changed;
 COMMENT ON TRIGGER log_changed ON webhook.webhook_log IS 'wakes the worker after a change by hand';
 
 CREATE FUNCTION webhook.on_drop() RETURNS event_trigger
@@ -1060,14 +1079,38 @@ CREATE EVENT TRIGGER webhook_on_drop ON sql_drop
 	EXECUTE FUNCTION webhook.on_drop();
 COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules, refuses to drop what others need';
 
+CREATE FUNCTION webhook.before_alter() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'before_alter';
+COMMENT ON FUNCTION webhook.before_alter IS 'internal: refuses to drop or retype a column that the criteria of a workflow use';
+CREATE EVENT TRIGGER webhook_before_alter ON ddl_command_start
+	WHEN TAG IN ('ALTER TABLE')
+	EXECUTE FUNCTION webhook.before_alter();
+COMMENT ON EVENT TRIGGER webhook_before_alter IS 'refuses to drop or retype a column that the criteria of a workflow use';
+
 CREATE FUNCTION webhook.on_alter() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'on_alter';
 COMMENT ON FUNCTION webhook.on_alter IS 'internal: refuses a change that breaks a workflow or action';
 CREATE EVENT TRIGGER webhook_on_alter ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
-		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER OPERATOR')
+		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER DOMAIN',
+		'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
 	EXECUTE FUNCTION webhook.on_alter();
 COMMENT ON EVENT TRIGGER webhook_on_alter IS 'refuses a change that breaks a workflow or action';
+
+CREATE FUNCTION webhook.on_owned() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'on_owned';
+COMMENT ON FUNCTION webhook.on_owned IS 'internal: DROP OWNED drops a role''s workflows, too';
+-- REASSIGN OWNED fires no event triggers before PostgreSQL 17: the library sees to it.
+CREATE EVENT TRIGGER webhook_on_owned ON ddl_command_end
+	WHEN TAG IN ('DROP OWNED')
+	EXECUTE FUNCTION webhook.on_owned();
+COMMENT ON EVENT TRIGGER webhook_on_owned IS 'DROP OWNED drops a role''s workflows, too';
+
+-- What is configured must fit the schema on a replica, too.
+ALTER EVENT TRIGGER webhook_on_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_before_alter ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_alter ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_owned ENABLE ALWAYS;
 
 CREATE FUNCTION webhook.before_grant() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'before_grant';

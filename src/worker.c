@@ -267,6 +267,8 @@ run_loop(void)
 			webhook_turn_take();
 			tell_progress();
 			next_send = webhook_lane_dispatch(max_in_flight);
+			/* A wait for a lock takes the latch's news, too. */
+			is_told = webhook_shared_is_told();
 		}
 		if (my_number == 0)
 		{

@@ -14,6 +14,7 @@
 
 #include "access/relation.h"
 #include "catalog.h"
+#include "commands/trigger.h"
 #include "computed.h"
 #include "criteria.h"
 #include "expression.h"
@@ -198,6 +199,7 @@ void
 webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 {
 	Jsonb	   *computed = workflow->computed;
+	Node	   *condition = NULL;
 
 	if (workflow->condition != NULL)
 		webhook_criteria_check_columns(workflow->name, workflow->condition,
@@ -207,8 +209,20 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 	if (!webhook_computed_is_same(workflow->computed, computed))
 		webhook_workflow_update(workflow);
 
-	/* What has triggers is kept by their dependencies. */
-	if (is_scheduled(workflow))
+	/* The triggers follow what is renamed: so does what a run asks. */
+	if (!is_scheduled(workflow))
+		condition = webhook_triggers_condition(module, workflow->workflow_id,
+											   strcmp(workflow->recurrence, "change") == 0);
+	if (condition != NULL)
+	{
+		char	   *sql = webhook_expression_write(condition, module);
+
+		if (is_same_text(sql, workflow->condition_sql))
+			return;
+		workflow->condition_sql = sql;
+		webhook_workflow_update(workflow);
+	}
+	else if (is_scheduled(workflow) || workflow->condition_sql != NULL)
 		webhook_run_check(workflow);
 }
 
@@ -246,10 +260,11 @@ merge_text(FunctionCallInfo fcinfo, int arg, char *old)
 
 static void
 create_triggers(const WebhookWorkflow *workflow, Relation module,
-				const WebhookCriteria *criteria)
+				const WebhookCriteria *criteria, char fires)
 {
 	webhook_triggers_create(module, workflow->workflow_id, workflow->name,
-							workflow->trigger, workflow->recurrence, criteria);
+							workflow->trigger, workflow->recurrence, criteria,
+							fires);
 }
 
 /*
@@ -292,7 +307,7 @@ create_workflow(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("workflow \"%s\" already exists", workflow.name),
 				 errhint("Choose another name, or change the workflow with webhook.alter_workflow.")));
-	create_triggers(&workflow, module, criteria);
+	create_triggers(&workflow, module, criteria, TRIGGER_FIRES_ON_ORIGIN);
 	relation_close(module, NoLock);
 	PG_RETURN_INT32(workflow.workflow_id);
 }
@@ -302,11 +317,12 @@ static void
 rebuild_triggers(const WebhookWorkflow *old, const WebhookWorkflow *new,
 				 const WebhookCriteria *criteria)
 {
+	char		fires = webhook_triggers_fire(old->module, old->workflow_id);
 	Relation	module;
 
 	webhook_triggers_drop(old->module, old->workflow_id);
 	module = relation_open(new->module, ShareRowExclusiveLock);
-	create_triggers(new, module, criteria);
+	create_triggers(new, module, criteria, fires);
 	relation_close(module, NoLock);
 	if (!new->enabled)
 		webhook_triggers_enable(new->module, new->workflow_id, false);

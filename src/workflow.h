@@ -52,7 +52,10 @@ extern int32 webhook_workflow_lookup(const char *name, Oid *module, Oid *owner);
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_find(List *modules);
 
-/* All that have related or computed values, or a schedule. */
+/* All that belong to a role. */
+extern List *webhook_workflow_find_owned(Oid role);
+
+/* All that have related or computed values, a condition or a schedule. */
 extern List *webhook_workflow_find_computing(void);
 
 /* Returns workflow_id; 0 where the name is taken. */

@@ -176,7 +176,8 @@ List *
 webhook_workflow_find_computing(void)
 {
 	return read_workflows(SELECT_WORKFLOW
-						  " w WHERE computed IS NOT NULL OR trigger = 'schedule' OR EXISTS"
+						  " w WHERE computed IS NOT NULL OR trigger = 'schedule'"
+						  " OR condition_sql IS NOT NULL OR EXISTS"
 						  " (SELECT FROM webhook.action a"
 						  " WHERE a.workflow_id = w.workflow_id"
 						  " AND a.computed IS NOT NULL) ORDER BY workflow_id",
@@ -199,6 +200,18 @@ webhook_workflow_find(List *modules)
 												TYPALIGN_INT));
 	return read_workflows(SELECT_WORKFLOW
 						  " WHERE module::oid = ANY ($1) ORDER BY workflow_id",
+						  1, types, values);
+}
+
+List *
+webhook_workflow_find_owned(Oid role)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1];
+
+	values[0] = ObjectIdGetDatum(role);
+	return read_workflows(SELECT_WORKFLOW
+						  " WHERE owner::oid = $1 ORDER BY workflow_id FOR UPDATE",
 						  1, types, values);
 }
 

@@ -332,17 +332,70 @@ harness_stage()
 	fi
 }
 
+# fetch_packages DIRECTORY PACKAGE …: unpack Debian's packages there, without
+# installing them: installed, they would start services, or change the server of
+# the machine.  False: they can't be had.
+fetch_packages()
+{
+	local dir=$1
+
+	shift
+	has apt-get && has dpkg || return 1
+	# A machine on which nothing was missing may have no lists yet.
+	if [ "$(id -u)" = 0 ] && ! apt-cache show "$1" >/dev/null 2>&1 && [ -z "${updated:-}" ]; then
+		timeout 60 apt-get update -qq >>"$work/fetch.log" 2>&1
+		updated=yes
+	fi
+	mkdir -p "$dir/deb"
+	(cd "$dir/deb" && timeout 60 apt-get -qq -o APT::Sandbox::User=root download "$@" &&
+		for package in *.deb; do dpkg -x "$package" .. || exit 1; done) >>"$work/fetch.log" 2>&1
+}
+
 # harness_unpack PACKAGE PROGRAM: see that the run has a program of a package, if that
-# can be had.  Installed, it would start a service: it is unpacked instead.
+# can be had.
 harness_unpack()
 {
 	! has "$2" || return 0
-	has apt-get && has dpkg || return 0
-	mkdir "$work/unpack"
-	(cd "$work/unpack" && timeout 30 apt-get -qq -o APT::Sandbox::User=root download "$1" &&
-		dpkg -x "$1"_*.deb . && mv "$(find . -name "$2" -type f -perm -u=x | head -n 1)" "$bindir/") \
-		>"$work/unpack.log" 2>&1 || say "no $1: what needs it is skipped"
+	fetch_packages "$work/unpack" "$1" &&
+		mv "$(find "$work/unpack" -name "$2" -type f -perm -u=x | head -n 1)" "$bindir/" ||
+		say "no $1: what needs it is skipped"
 	rm -rf "$work/unpack"
+}
+
+# harness_neighbours: see that the run has the extensions that Debian has for this
+# PostgreSQL and that are often installed beside ours, and pgbouncer.
+harness_neighbours()
+{
+	local version name dir=$work/neighbours
+
+	version=$("$PG_CONFIG" --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
+	for name in cron pgaudit partman; do
+		if fetch_packages "$dir/$name" "postgresql-$version-$name"; then
+			cp "$dir/$name/usr/lib/postgresql/$version/lib"/*.so "$work/stage$("$PG_CONFIG" --pkglibdir)/"
+			cp "$dir/$name/usr/share/postgresql/$version/extension"/* "$work/stage$("$PG_CONFIG" --sharedir)/extension/"
+		else
+			say "no postgresql-$version-$name: a part of a test is skipped"
+		fi
+	done
+	has pgbouncer || fetch_pgbouncer "$dir" || say "no pgbouncer: a part of a test is skipped"
+	rm -rf "$dir"
+}
+
+# With the libraries that it needs and the machine lacks.
+fetch_pgbouncer()
+{
+	local dir=$1 libraries=
+
+	fetch_packages "$dir/pgbouncer" pgbouncer || return 1
+	if ldd "$dir/pgbouncer/usr/sbin/pgbouncer" | grep -q 'not found'; then
+		libraries=$(dpkg-deb -f "$dir/pgbouncer/deb"/*.deb Depends | tr ',' '\n' | sed -nE 's/^ *(lib[^ ]*).*/\1/p' | grep -v '^libc6$')
+		fetch_packages "$dir/libraries" $libraries || return 1
+		mkdir "$work/stage/pgbouncer"
+		find "$dir/libraries" -name '*.so*' -exec cp -P {} "$work/stage/pgbouncer/" \;
+	fi
+	mv "$dir/pgbouncer/usr/sbin/pgbouncer" "$bindir/pgbouncer.bin" &&
+		printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$work/stage/pgbouncer" "$bindir/pgbouncer.bin" >"$bindir/pgbouncer" &&
+		chmod 755 "$bindir/pgbouncer"
 }
 
 # harness_valgrind: have the servers run under valgrind, each process with a log
