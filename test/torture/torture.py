@@ -232,7 +232,7 @@ class Torture:
     def setup(self):
         self.cluster.create()
         share = self.cluster.run("pg_config", "--sharedir").strip()
-        for path in ("webhook--1.0--1.1.sql", "webhook--1.1--1.0.sql"):
+        for path in ("webhook--1.0--1.0.1.sql", "webhook--1.0.1--1.0.sql"):
             with open(os.path.join(share, "extension", path), "w") as script:
                 script.write("COMMENT ON SCHEMA webhook IS '%s';\n" % path)
         self.receiver = Receiver(self.args.directory, self.args.seed)
@@ -290,7 +290,7 @@ class Torture:
         self.cluster.sql("BEGIN; LOCK TABLE webhook.webhook_log; SELECT pg_sleep(0.7); COMMIT", check=False)
 
     def update_extension(self):
-        self.cluster.sql("ALTER EXTENSION webhook UPDATE TO '1.1'", check=False)
+        self.cluster.sql("ALTER EXTENSION webhook UPDATE TO '1.0.1'", check=False)
         self.cluster.sql("ALTER EXTENSION webhook UPDATE TO '1.0'", check=False)
 
     def change_actions(self):
