@@ -104,6 +104,7 @@ chroot_base()
 	# Nothing is to be started by being installed.
 	printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
 	chmod 755 "$base/usr/sbin/policy-rc.d"
+	echo force-unsafe-io >"$base/etc/dpkg/dpkg.cfg.d/unsafe-io"
 	mkdir -p "$base/etc/postgresql-common"
 	echo 'create_main_cluster = false' >"$base/etc/postgresql-common/createcluster.conf"
 	touch "$base/.complete"
@@ -117,8 +118,14 @@ chroot_make()
 	shift 2
 	chroot_base "$version"
 	rm -rf "$root"
-	cp -a --reflink=auto "$base" "$root" || die "could not copy $base"
+	cp -a --reflink=auto "$base" "$root" && rm "$root/.complete" || die "could not copy $base"
 	chroot_install "$root" "$@"
+}
+
+chroot_upgrade()
+{
+	chroot_run "$1" sh -c 'apt-get update -qq && apt-get dist-upgrade -qq -y' >"$work/apt.log" 2>&1 ||
+		{ tail -n 40 "$work/apt.log" >&2; die "apt-get dist-upgrade failed"; }
 }
 
 chroot_install()
