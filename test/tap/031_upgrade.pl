@@ -45,9 +45,9 @@ sub write_file
 	return;
 }
 
-# A copy of PostgreSQL, whose files can be replaced; and of the source tree.
+# Copies of PostgreSQL, whose files are replaced, and of the source tree.
 mkdir $copy;
-run('cp', '-al', "$ENV{work}/stage/.", $copy);
+run('cp', '-a', "$ENV{work}/stage/.", $copy);
 run('cp', '-a', abs_path("$FindBin::RealBin/../.."), $source);
 my $control = PostgreSQL::Test::Utils::slurp_file("$source/webhook.control");
 my ($version) = $control =~ /^default_version = '(.*)'$/m;
