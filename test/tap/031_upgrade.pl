@@ -26,7 +26,7 @@ sub run
 {
 	my (@command) = @_;
 
-	PostgreSQL::Test::Utils::run_log([@command]) or BAIL_OUT("failed: @command");
+	PostgreSQL::Test::Utils::run_log([@command]) or die "failed: @command\n";
 	return;
 }
 
