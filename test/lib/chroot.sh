@@ -65,7 +65,10 @@ chroot_end()
 {
 	local status=$?
 
-	[ -z "$runner" ] || kill -KILL -- "-$runner" 2>/dev/null
+	if [ -n "$runner" ]; then
+		kill -KILL -- "-$runner" 2>/dev/null
+		wait "$runner" 2>/dev/null
+	fi
 	(exit "$status")
 	harness_end
 }
