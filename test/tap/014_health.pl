@@ -86,7 +86,7 @@ like(health('receivers'), qr/^critical/, 'one that has been failing for long');
 my $report = decode_utf8($node->safe_psql('postgres', 'SELECT * FROM webhook.report()'));
 note(Encode::encode_utf8($report));
 like($report, qr/^Deliveries queued since [^\n]*\n\nworkflow \/ action +deliveries +succeeded +failed +waiting +latency +p50 +p95\n/, 'a report');
-like($report, qr/\ngood \/ send +100 +100 +0 +0  █{20} +[▁▂▃▄▅▆▇ ]*█[▁▂▃▄▅▆▇ ]* +(?:[3-9]\d|\d{3,}) ms +\d+ ms\n/, 'of what succeeded, with its latency');
+like($report, qr/\ngood \/ send +100 +100 +0 +0  █{20} +[▁▂▃▄▅▆▇ ]*█[▁▂▃▄▅▆▇█ ]* +(?:[3-9]\d|\d{3,}) ms +\d+ ms\n/, 'of what succeeded, with its latency');
 like($report, qr/\nbad \/ send +10 +0 +10 +0  ░░ +[^\n]*\n    failed most often with: could not connect[^\n]*\n/, 'and of what failed, and why');
 like(decode_utf8($node->safe_psql('postgres', 'SET ROLE alice; SELECT * FROM webhook.report()')), qr/\A(?!.*good).*\nbad \/ send/s, 'a role sees its own');
 like($node->safe_psql('postgres', q{SELECT * FROM webhook.report('-1 hour')}), qr/^No deliveries/, 'since a moment');
