@@ -2,8 +2,11 @@
 -- The worker of this cluster is switched off.
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS webhook;
-DROP ROLE IF EXISTS regress_computed_owner, regress_computed_user;
+DROP ROLE IF EXISTS regress_computed_owner, regress_computed_user, regress_computed_boss;
 RESET client_min_messages;
+-- Whoever made the cluster: what is read with the owner's rights shows his name.
+CREATE ROLE regress_computed_boss SUPERUSER;
+SET SESSION AUTHORIZATION regress_computed_boss;
 SET timezone = 'UTC';
 ALTER SEQUENCE webhook.action_action_id_seq RESTART WITH 101;
 ALTER SEQUENCE webhook.webhook_log_log_id_seq RESTART;
@@ -194,5 +197,6 @@ DROP SCHEMA sales CASCADE;
 DROP SCHEMA base CASCADE;
 SELECT count(*) FROM webhook.workflow WHERE name IN ('deal', 'visit');
 DELETE FROM webhook.webhook_log;
-DROP OWNED BY regress_computed_owner, regress_computed_user;
-DROP ROLE regress_computed_owner, regress_computed_user;
+RESET SESSION AUTHORIZATION;
+DROP OWNED BY regress_computed_owner, regress_computed_user, regress_computed_boss;
+DROP ROLE regress_computed_owner, regress_computed_user, regress_computed_boss;

@@ -54,6 +54,8 @@ BEGIN
 		WHEN OTHERS THEN result := SQLSTATE || ' ' || SQLERRM;
 	END;
 	RESET ROLE;
+	-- PostgreSQL 16 words this one otherwise than 15.
+	result := regexp_replace(result, 'must be superuser or have privileges of the pg_execute_server_program role to COPY', 'permission denied to COPY');
 	INSERT INTO crm.tried (role, statement, result) VALUES (who, statement, regexp_replace(result, '(action|delivery) \d+', '\1 N'));
 END $$;
 CREATE FUNCTION try_all(statement text, action_id text DEFAULT '', log_id text DEFAULT '') RETURNS void LANGUAGE sql AS $$

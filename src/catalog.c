@@ -30,10 +30,12 @@
 #include "utils/syscache.h"
 
 /*
- * The SQL objects that this library serves.  Where only the number behind the
- * dot differs, either fits the other.
+ * The version of the SQL objects that this library was made with: the control
+ * file's.  Those of an earlier minor version it serves as well, so that nothing
+ * stands still from the restart with a new library until ALTER EXTENSION
+ * UPDATE; those of a later one it doesn't know.
  */
-#define LIBRARY_VERSION "1.0"
+#define LIBRARY_VERSION WEBHOOK_VERSION	/* by Makefile */
 
 static const char *const relation_names[WEBHOOK_REL_COUNT] = {
 	[WEBHOOK_REL_WORKFLOW] = "workflow",
@@ -77,6 +79,16 @@ webhook_catalog_exists(void)
 	return OidIsValid(get_extension_oid("webhook", true));
 }
 
+/* Two numbers of "major.minor", whatever follows. */
+static void
+parse_version(const char *version, long *major, long *minor)
+{
+	char	   *end;
+
+	*major = strtol(version, &end, 10);
+	*minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+}
+
 bool
 webhook_catalog_fits(char **version)
 {
@@ -84,6 +96,10 @@ webhook_catalog_fits(char **version)
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
+	long		major;
+	long		minor;
+	long		library_major;
+	long		library_minor;
 
 	*version = pstrdup(LIBRARY_VERSION);
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
@@ -100,7 +116,9 @@ webhook_catalog_fits(char **version)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return strtol(*version, NULL, 10) == strtol(LIBRARY_VERSION, NULL, 10);
+	parse_version(*version, &major, &minor);
+	parse_version(LIBRARY_VERSION, &library_major, &library_minor);
+	return major == library_major && minor <= library_minor;
 }
 
 /* The extension's objects may have been made for another library. */
@@ -116,6 +134,16 @@ check_version(void)
 						version, LIBRARY_VERSION),
 				 errhint("Run ALTER EXTENSION webhook UPDATE, or restart the server if its library is the older one.")));
 	pfree(version);
+}
+
+void
+webhook_catalog_recheck(void)
+{
+	if (!webhook_catalog_exists())
+		return;
+	CommandCounterIncrement();
+	check_version();
+	CacheInvalidateRelcacheByRelid(webhook_catalog_relation(WEBHOOK_REL_LOG));
 }
 
 Oid

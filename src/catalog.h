@@ -34,6 +34,13 @@ extern bool webhook_catalog_exists(void);
 extern bool webhook_catalog_fits(char **version);
 
 /*
+ * The extension was created or updated: raises
+ * ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE where its version is one that this
+ * library does not serve.  Others look again, too.
+ */
+extern void webhook_catalog_recheck(void);
+
+/*
  * OID of one of the extension's relations; cached, and looked up again after
  * an invalidation.  Raises ERRCODE_UNDEFINED_TABLE, and
  * ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE where the extension's version is

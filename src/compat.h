@@ -117,3 +117,51 @@ typedef bool WebhookUpdateIndexes;
 #endif
 
 #endif							/* WEBHOOK_COMPAT_H */
+
+/* For files that have included curl.h by now. */
+#if defined(LIBCURL_VERSION_NUM) && !defined(WEBHOOK_COMPAT_CURL_H)
+#define WEBHOOK_COMPAT_CURL_H
+
+#if LIBCURL_VERSION_NUM < 0x074c00
+#error "webhook needs libcurl 7.76 or later"
+#endif
+
+/* libcurl 7.85 names protocols by strings. */
+#if LIBCURL_VERSION_NUM >= 0x075500
+#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS_STR
+#define PROTOCOLS_ANY "http,https"
+#define PROTOCOLS_HTTPS "https"
+#define PROTOCOLS_MAIL "smtp,smtps"
+#else
+#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS
+#define PROTOCOLS_ANY ((long) (CURLPROTO_HTTP | CURLPROTO_HTTPS))
+#define PROTOCOLS_HTTPS ((long) CURLPROTO_HTTPS)
+#define PROTOCOLS_MAIL ((long) (CURLPROTO_SMTP | CURLPROTO_SMTPS))
+#endif
+
+/* libcurl 7.87 can leave a resolver's thread alone that outlives its request. */
+#if LIBCURL_VERSION_NUM >= 0x075700
+#define HAVE_QUICK_EXIT
+#endif
+
+/* libcurl 7.80 can end connections by their age, so that moved names are noticed. */
+#if LIBCURL_VERSION_NUM >= 0x075000
+#define HAVE_MAXLIFETIME
+#endif
+
+/* libcurl 7.80 tells when a request goes out. */
+#if LIBCURL_VERSION_NUM >= 0x075000
+#define HAVE_PREREQ
+#endif
+
+/* libcurl 7.84 gives any header of an answer. */
+#if LIBCURL_VERSION_NUM >= 0x075400
+#define HAVE_HEADERS
+#endif
+
+/* libcurl 8.20 has threads that outlive their requests, and joins them at the end. */
+#if LIBCURL_VERSION_NUM >= 0x081400
+#define HAVE_MULTI_QUICK_EXIT
+#endif
+
+#endif							/* WEBHOOK_COMPAT_CURL_H */

@@ -6,9 +6,10 @@
  * Runs in sessions.  A worker is a session of its database: it has to go
  * before the database can be dropped, renamed, moved or copied, and comes
  * back afterwards.  COMMIT PREPARED commits what another session queued, and
- * DROP EXTENSION ends a worker's reason to be.  REASSIGN OWNED gives workflows
- * away.  The triggers of a statement are fired in ExecutorFinish, or in COPY:
- * what they queue is written at its end.
+ * DROP EXTENSION ends a worker's reason to be.  ALTER EXTENSION UPDATE may make
+ * objects that the loaded library is too old for.  REASSIGN OWNED gives
+ * workflows away.  The triggers of a statement are fired in ExecutorFinish, or
+ * in COPY: what they queue is written at its end.
  *
  *-------------------------------------------------------------------------
  */
@@ -73,6 +74,19 @@ find_claimed_database(Node *command)
 			break;
 	}
 	return name != NULL ? get_database_oid(name, true) : InvalidOid;
+}
+
+/* Is it CREATE EXTENSION webhook, or ALTER EXTENSION webhook UPDATE? */
+static bool
+makes_version(Node *command)
+{
+	const char *name = NULL;
+
+	if (IsA(command, CreateExtensionStmt))
+		name = ((CreateExtensionStmt *) command)->extname;
+	else if (IsA(command, AlterExtensionStmt))
+		name = ((AlterExtensionStmt *) command)->extname;
+	return name != NULL && strcmp(name, "webhook") == 0;
 }
 
 static void
@@ -161,6 +175,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		webhook_shared_rescan(MyDatabaseId);
+	else if (makes_version(command))
+		webhook_catalog_recheck();
 }
 
 static void

@@ -22,7 +22,7 @@
 #include "utils/jsonfuncs.h"
 #include "utils/timestamp.h"
 
-#define USER_AGENT "webhook/1.0 (PostgreSQL)"
+#define USER_AGENT "webhook/" WEBHOOK_VERSION " (PostgreSQL)"
 
 /* Headers that are the sender's own (RFC 9110, RFC 9112). */
 static const char *const refused_headers[] = {

@@ -28,13 +28,6 @@
 
 #define CONNECT_TIMEOUT_MS 15000
 
-/* 7.85 names protocols by strings. */
-#if LIBCURL_VERSION_NUM >= 0x075500
-#define PROTOCOLS_MAIL "smtp,smtps"
-#else
-#define PROTOCOLS_MAIL ((long) (CURLPROTO_SMTP | CURLPROTO_SMTPS))
-#endif
-
 /* ---------------------------------------------------------------------
  * Callbacks.  They run inside of curl: no errors, no palloc.
  * ---------------------------------------------------------------------

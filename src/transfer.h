@@ -12,49 +12,9 @@
 #include <curl/curl.h>
 #include <arpa/inet.h>
 
+#include "compat.h"
 #include "gate.h"
 #include "sender.h"
-
-/* What differs between the versions of libcurl. */
-#if LIBCURL_VERSION_NUM < 0x074c00
-#error "webhook needs libcurl 7.76 or later"
-#endif
-
-/* 7.85 names protocols by strings. */
-#if LIBCURL_VERSION_NUM >= 0x075500
-#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS_STR
-#define PROTOCOLS_ANY "http,https"
-#define PROTOCOLS_HTTPS "https"
-#else
-#define PROTOCOLS_OPTION CURLOPT_PROTOCOLS
-#define PROTOCOLS_ANY ((long) (CURLPROTO_HTTP | CURLPROTO_HTTPS))
-#define PROTOCOLS_HTTPS ((long) CURLPROTO_HTTPS)
-#endif
-
-/* 7.87 can leave a resolver's thread alone that outlives its request. */
-#if LIBCURL_VERSION_NUM >= 0x075700
-#define HAVE_QUICK_EXIT
-#endif
-
-/* 7.80 can end connections by their age, so that moved names are noticed. */
-#if LIBCURL_VERSION_NUM >= 0x075000
-#define HAVE_MAXLIFETIME
-#endif
-
-/* 7.80 tells when a request goes out. */
-#if LIBCURL_VERSION_NUM >= 0x075000
-#define HAVE_PREREQ
-#endif
-
-/* 7.84 gives any header of an answer. */
-#if LIBCURL_VERSION_NUM >= 0x075400
-#define HAVE_HEADERS
-#endif
-
-/* 8.20 has threads that outlive their requests, and joins them at the end. */
-#if LIBCURL_VERSION_NUM >= 0x081400
-#define HAVE_MULTI_QUICK_EXIT
-#endif
 
 #define WEBHOOK_MAX_HEAD (64 * 1024)	/* bytes of an answer's headers */
 

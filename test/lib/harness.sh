@@ -324,7 +324,8 @@ harness_stage()
 	"$MAKE" -s -C "$top" PG_CONFIG="$PG_CONFIG" DESTDIR="$work/stage" "$@" install >/dev/null ||
 		die "make install failed"
 	mkdir -p "$work/src/expected" "$work/src/test/isolation/expected"
-	cp -a "$top/sql" "$top/expected" "$top/test" "$top/doc" "$top/README.md" "$work/src/"
+	cp -a "$top/sql" "$top/expected" "$top/test" "$top/doc" "$work/src/"
+	cp -a "$top"/{src,webhook.so,webhook.control,Makefile,META.json,README.md,CHANGELOG.md,LICENSE} "$work/src/"
 	if [ "$(id -u)" = 0 ]; then
 		user=nobody
 		! id -u postgres >/dev/null 2>&1 || user=postgres
@@ -431,7 +432,7 @@ harness_run()
 	setsid "${drop[@]}" env -i --default-signal=INT,QUIT \
 		PATH="$bindir:$path" HOME="$work/tmp" TMPDIR="$work/tmp" LC_ALL=C.UTF-8 \
 		PYTHONDONTWRITEBYTECODE=1 PGUSER=postgres \
-		work="$work" bindir="$bindir" pgxs="$pgxs" "$@" </dev/null &
+		work="$work" bindir="$bindir" pgxs="$pgxs" PG_CONFIG="$PG_CONFIG" MAKE="$MAKE" "$@" </dev/null &
 	runner=$!
 	wait "$runner"
 	status=$?

@@ -330,7 +330,8 @@ class Connection(asyncio.Protocol):
         await self.pour(b"x" * 0x8000)
 
     def answer_gzip_bomb(self, request, steps, query):
-        bomb = 100 * gzip.compress(bytes(1_000_000))
+        # A hundred members, as gzip allows: made in no time.
+        bomb = gzip.compress(bytes(1_000_000)) * 100
         self.send(request, 200, bomb, [("Content-Encoding", "gzip")])
 
     def answer_big(self, request, steps, query):

@@ -175,9 +175,15 @@ ok(wait_for_sql($bare, q{SELECT state FROM webhook.stat_worker}, 'backoff'), 'th
 like($bare->safe_psql('postgres', 'SELECT last_error FROM webhook.stat_worker'), qr/has version 2\.0 here/, 'and says why');
 like($bare->safe_psql('postgres', q{SELECT concat_ws(': ', status, detail, hint) FROM webhook.health()}),
 	qr/^critical: the library that is loaded is of another version .* ALTER EXTENSION webhook UPDATE/, 'so does webhook.health');
-$bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.7' WHERE extname = 'webhook'});
+for my $version ('0.9', '1.7', '10.0', 'next')
+{
+	$bare->safe_psql('postgres', qq{UPDATE pg_extension SET extversion = '$version' WHERE extname = 'webhook'});
+	($code, $out, $err) = $bare->psql('postgres', 'INSERT INTO event VALUES (2)');
+	like($err, qr/extension "webhook" has version \Q$version\E here/, "so is $version");
+}
+$bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'webhook'});
 $bare->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
-ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'another one of the same line is served');
+ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'its own is served');
 
 $receiver->stop;
 $bare->stop;

@@ -235,7 +235,7 @@ class Torture:
     def setup(self):
         self.cluster.create()
         share = self.cluster.run("pg_config", "--sharedir").strip()
-        for path in ("webhook--1.0--1.1.sql", "webhook--1.1--1.0.sql"):
+        for path in ("webhook--1.0--1.0.1.sql", "webhook--1.0.1--1.0.sql"):
             with open(os.path.join(share, "extension", path), "w") as script:
                 script.write("COMMENT ON SCHEMA webhook IS '%s';\n" % path)
         self.receiver = Receiver(self.args.directory, self.args.seed)
@@ -307,7 +307,7 @@ class Torture:
         self.attempt("BEGIN; LOCK TABLE webhook.webhook_log; SELECT pg_sleep(0.7); COMMIT")
 
     def update_extension(self):
-        self.attempt("ALTER EXTENSION webhook UPDATE TO '1.1'", "ALTER EXTENSION webhook UPDATE TO '1.0'")
+        self.attempt("ALTER EXTENSION webhook UPDATE TO '1.0.1'", "ALTER EXTENSION webhook UPDATE TO '1.0'")
 
     def change_actions(self):
         self.extra += 1
