@@ -190,6 +190,19 @@ is($node->safe_psql('postgres', q{SELECT webhook.wait('10 ms')}), 'f', 'wait kno
 ok(wait_for_delivery($node), 'and when it has ended');
 is($node->safe_psql('postgres', 'SELECT status FROM webhook.webhook_log ORDER BY log_id DESC LIMIT 1'), 'Success', 'sent');
 
+# What they wait for; PostgreSQL 17 has names for it
+my %waits = $node->pg_version < 17 ? (launcher => 'Extension', idle => 'Extension', busy => 'Extension', wait => 'Extension') :
+  (launcher => 'WebhookLauncherMain', idle => 'WebhookWorkerMain', busy => 'WebhookReceivers', wait => 'WebhookWait');
+my $waits = q{SELECT wait_event FROM pg_stat_activity WHERE wait_event_type = 'Extension' AND };
+ok(wait_for_sql($node, "$waits backend_type = 'webhook launcher'", $waits{launcher}), 'the launcher waits');
+ok(wait_for_sql($node, "$waits backend_type = 'webhook worker'", $waits{idle}), 'an idle worker');
+$node->safe_psql('postgres', 'SELECT webhook.enable_action(action_id) FROM webhook.action; INSERT INTO deal VALUES (201)');
+ok(wait_for_sql($node, "$waits backend_type = 'webhook worker' AND EXISTS (SELECT FROM webhook.stat_action WHERE in_flight = 1)", $waits{busy}), 'a busy one');
+my $waiting = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'SELECT webhook.wait()' ], '>', \my $waited);
+ok(wait_for_sql($node, "$waits query = 'SELECT webhook.wait()'", $waits{wait}), 'and a session');
+$waiting->finish;
+is($waited, "t\n", 'for as long as it takes');
+
 # Many long queues share what is counted
 $node->safe_psql('postgres', q{
 	SELECT webhook.drop_workflow('deal');

@@ -59,13 +59,19 @@ $node->safe_psql('postgres', qq{
 cmp_ok($node->safe_psql('postgres', 'SELECT extract(epoch FROM now())'), '>', time + 3000, 'the clock is ahead');
 ok(wait_for_delivery($node), 'sent');
 
-# Two are under way, and two wait, when the clock is turned back.
+# Two are under way, and others wait, when the clock is turned back.
 $node->safe_psql('postgres', 'INSERT INTO slow SELECT generate_series(1, 4)');
 ok(wait_for_sql($node, q{SELECT in_flight FROM webhook.stat_action WHERE title = 'wait'}, '2'), 'under way');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = off');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT state FROM webhook.stat_worker}, 'disabled'), 'switched off');
+$node->safe_psql('postgres', 'INSERT INTO good SELECT generate_series(101, 110)');
 set_clock(0);
 cmp_ok($node->safe_psql('postgres', 'SELECT extract(epoch FROM now())'), '<', time + 3000, 'turned back');
-$node->safe_psql('postgres', 'INSERT INTO good VALUES (6)');
-ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE action_id = 1 AND status = 'Success'}, '6'), 'what is queued now is sent');
+$node->safe_psql('postgres', 'INSERT INTO good VALUES (6); ALTER SYSTEM SET webhook.enabled = on');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '6'}, 'Success'), 'what is queued now is sent');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE action_id = 1 AND status = 'Success'}, '16'), 'what nobody had claimed');
 ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE action_id = 2 AND status = 'Success'}, '4'), 'and what was queued before');
 my @lines = slurp_file($node->logfile) =~ /LOG:  (webhook worker 0 of database "postgres" starts anew: the clock was turned back by [^\n]*)/g;
 is(scalar @lines, 1, 'which the server log tells') or diag(join "\n", @lines);
@@ -82,7 +88,7 @@ like($node->safe_psql('postgres', q{SELECT status FROM webhook.health() WHERE "c
 $node->safe_psql('postgres', q{
 	INSERT INTO good VALUES (7);
 	UPDATE webhook.webhook_log SET retry_at = retry_at + interval '1 hour', queued_at = queued_at + interval '1 hour';
-	INSERT INTO good SELECT generate_series(8, 1100);
+	INSERT INTO good SELECT generate_series(1001, 2100);
 	UPDATE webhook.webhook_log SET queued_at = queued_at - interval '1 hour' WHERE queued_at > now()});
 like($node->safe_psql('postgres', q{SELECT status || ': ' || detail FROM webhook.health() WHERE "check" = 'clock'}),
 	qr/^warning: deliveries that have not been tried yet are due no sooner than .*: the clock was turned back/, 'health tells of what is due late');
