@@ -23,6 +23,7 @@ OBJS = \
 	src/action.o \
 	src/action_table.o \
 	src/ddl.o \
+	src/column_change.o \
 	src/enqueue.o \
 	src/event.o \
 	src/batch.o \

@@ -21,36 +21,29 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/user.h"
-#include "compat.h"
+#include "ddl.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "nodes/parsenodes.h"
-#include "nodes/value.h"
 #include "owner.h"
-#include "parser/parse_type.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
-#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/syscache.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(on_drop);
-PG_FUNCTION_INFO_V1(before_alter);
 PG_FUNCTION_INFO_V1(on_alter);
 PG_FUNCTION_INFO_V1(on_owned);
 PG_FUNCTION_INFO_V1(before_grant);
 PG_FUNCTION_INFO_V1(on_grant);
 
-static EventTriggerData *
-get_event(FunctionCallInfo fcinfo, const char *function)
+EventTriggerData *
+webhook_ddl_event(FunctionCallInfo fcinfo, const char *function)
 {
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -60,9 +53,8 @@ get_event(FunctionCallInfo fcinfo, const char *function)
 	return (EventTriggerData *) fcinfo->context;
 }
 
-/* Is the extension whole: neither being created or updated nor on its way out? */
-static bool
-is_installed(void)
+bool
+webhook_ddl_is_installed(void)
 {
 	Oid			extension = get_extension_oid("webhook", true);
 	Oid			schema = get_namespace_oid("webhook", true);
@@ -107,11 +99,6 @@ read_relations(const char *sql)
  * ---------------------------------------------------------------------
  */
 
-#define CHANGE_HINT \
-	"In one transaction, change the workflow (webhook.alter_workflow) or its action (webhook.alter_action) so that it does without, make the change, and change it back."
-#define KEY_HINT \
-	"In one transaction, give the workflow another recurrence (webhook.alter_workflow), make the change, and let it be \"first\" again. It then has met no record yet."
-
 /* Can the command take a column, the primary key or a name away? */
 static bool
 is_breaking(Node *parsetree)
@@ -139,9 +126,8 @@ is_breaking(Node *parsetree)
 	return false;
 }
 
-/* With all that inherits from them. */
-static List *
-add_descendants(List *relations)
+List *
+webhook_ddl_descendants(List *relations)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -174,7 +160,7 @@ check_fit(WebhookWorkflow *workflow, Relation module)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("recurrence \"first\" needs the primary key as it was"),
-				 errhint(KEY_HINT)));
+				 errhint(WEBHOOK_KEY_HINT)));
 	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module);
 }
 
@@ -243,7 +229,7 @@ refuse_misfit(WebhookWorkflow *workflow)
 						error->message),
 				 error->context != NULL ? errdetail_internal("%s", get_place(error->context)) : 0,
 				 errhint("%s", error->sqlerrcode == ERRCODE_INVALID_OBJECT_DEFINITION &&
-						 error->hint != NULL ? error->hint : CHANGE_HINT)));
+						 error->hint != NULL ? error->hint : WEBHOOK_CHANGE_HINT)));
 	relation_close(module, NoLock);
 }
 
@@ -298,8 +284,8 @@ on_drop(PG_FUNCTION_ARGS)
 	List	   *workflows;
 	ListCell   *lc;
 
-	(void) get_event(fcinfo, "on_drop");
-	if (!is_installed())
+	(void) webhook_ddl_event(fcinfo, "on_drop");
+	if (!webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	dropped = read_relations("SELECT CASE WHEN classid = 'pg_class'::regclass"
 							 " AND objsubid = 0 THEN objid ELSE 0 END"
@@ -316,170 +302,6 @@ on_drop(PG_FUNCTION_ARGS)
 		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
 	refuse_computing_misfits();
-	PG_RETURN_VOID();
-}
-
-/* Types whose values are written the same. */
-static bool
-is_written_alike(Oid from, Oid to)
-{
-	bool		to_text = to == TEXTOID || to == VARCHAROID;
-
-	switch (from)
-	{
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-			return to == INT2OID || to == INT4OID || to == INT8OID || to_text;
-		case TEXTOID:
-		case VARCHAROID:
-			return to_text;
-		case UUIDOID:
-			return to == UUIDOID || to_text;
-		default:
-			return false;
-	}
-}
-
-/*
- * Does a record keep its record_id when a column of the key gets this type?
- * USING may but cast the column.
- */
-static bool
-is_key_kept(AlterTableCmd *cmd, Oid type)
-{
-	ColumnDef  *def = castNode(ColumnDef, cmd->def);
-	Node	   *using = def->raw_default;
-	Type		tuple;
-	bool		result = false;
-
-	while (using != NULL && IsA(using, TypeCast))
-	{
-		tuple = LookupTypeName(NULL, ((TypeCast *) using)->typeName, NULL, true);
-		if (tuple == NULL || !is_written_alike(type, typeTypeId(tuple)))
-			return false;
-		ReleaseSysCache(tuple);
-		using = ((TypeCast *) using)->arg;
-	}
-	if (using != NULL &&
-		(!IsA(using, ColumnRef) ||
-		 !equal(((ColumnRef *) using)->fields, list_make1(makeString(cmd->name)))))
-		return false;
-	tuple = LookupTypeName(NULL, def->typeName, NULL, true);
-	if (tuple != NULL)
-	{
-		result = is_written_alike(type, typeTypeId(tuple));
-		ReleaseSysCache(tuple);
-	}
-	return result;
-}
-
-/* The columns (AlterTableCmd *) that a command drops or gives another type. */
-static List *
-get_column_changes(Node *parsetree)
-{
-	List	   *result = NIL;
-	ListCell   *lc;
-
-	if (!IsA(parsetree, AlterTableStmt) ||
-		((AlterTableStmt *) parsetree)->objtype != OBJECT_TABLE)
-		return NIL;
-	foreach(lc, ((AlterTableStmt *) parsetree)->cmds)
-	{
-		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
-
-		if (cmd->subtype == AT_DropColumn || cmd->subtype == AT_AlterColumnType)
-			result = lappend(result, cmd);
-	}
-	return result;
-}
-
-static void
-refuse_column_change(const WebhookWorkflow *workflow, Relation module,
-					 AlterTableCmd *cmd, const char *use, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 cmd->subtype == AT_DropColumn ?
-			 errmsg("cannot drop column \"%s\" of table \"%s\"",
-					cmd->name, RelationGetRelationName(module)) :
-			 errmsg("cannot alter type of column \"%s\" of table \"%s\"",
-					cmd->name, RelationGetRelationName(module)),
-			 errdetail("Workflow \"%s\" %s.", workflow->name, use),
-			 errhint("%s", hint)));
-}
-
-/*
- * What triggers on the module make of a change of its columns.  PostgreSQL
- * would refuse, without a word on what to do.  The trigger that follows the key
- * can make way, and is made anew by on_alter.
- */
-static void
-prepare_column_changes(const WebhookWorkflow *workflow, Oid altered,
-					   List *changes)
-{
-	Relation	module = try_relation_open(workflow->module, AccessExclusiveLock);
-	bool		is_released = false;
-	ListCell   *lc;
-
-	if (module == NULL)
-		return;
-	foreach(lc, changes)
-	{
-		AlterTableCmd *cmd = lfirst(lc);
-		AttrNumber	column = get_attnum(workflow->module, cmd->name);
-
-		/* A child that merely inherits may keep the column. */
-		if (column <= 0 ||
-			(cmd->subtype == AT_DropColumn && workflow->module != altered &&
-			 !module->rd_rel->relispartition))
-			continue;
-		if (webhook_triggers_use_column(module, workflow->workflow_id, column))
-			refuse_column_change(workflow, module, cmd,
-								 "uses it in its criteria", CHANGE_HINT);
-		if (!webhook_triggers_watch_column(module, workflow->workflow_id, column))
-			continue;
-		if (cmd->subtype == AT_DropColumn ||
-			!is_key_kept(cmd, get_atttype(workflow->module, column)))
-			refuse_column_change(workflow, module, cmd,
-								 "knows by it which records it has met", KEY_HINT);
-		is_released = true;
-	}
-	if (is_released)
-		webhook_triggers_release_key(module, workflow->workflow_id);
-	relation_close(module, NoLock);
-}
-
-/*
- * webhook.before_alter() returns event_trigger
- *		A column that triggers of workflows use is to be dropped, or to get
- *		another type.
- */
-Datum
-before_alter(PG_FUNCTION_ARGS)
-{
-	EventTriggerData *event = get_event(fcinfo, "before_alter");
-	List	   *changes = get_column_changes(event->parsetree);
-	List	   *workflows;
-	RangeVar   *name;
-	Oid			relid;
-	ListCell   *lc;
-
-	if (changes == NIL || !is_installed())
-		PG_RETURN_VOID();
-	name = ((AlterTableStmt *) event->parsetree)->relation;
-	relid = RangeVarGetRelid(name, NoLock, true);
-	/* What PostgreSQL will refuse is none of ours. */
-	if (!OidIsValid(relid) || !webhook_class_ownercheck(relid, GetUserId()))
-		PG_RETURN_VOID();
-	workflows = webhook_workflow_find(name->inh ? add_descendants(list_make1_oid(relid)) :
-									  list_make1_oid(relid));
-	if (workflows == NIL)
-		PG_RETURN_VOID();
-	/* First the parent, as ALTER TABLE does it. */
-	LockRelationOid(relid, AccessExclusiveLock);
-	foreach(lc, workflows)
-		prepare_column_changes(lfirst(lc), relid, changes);
 	PG_RETURN_VOID();
 }
 
@@ -506,18 +328,18 @@ restore_key(const WebhookWorkflow *workflow)
 Datum
 on_alter(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = get_event(fcinfo, "on_alter");
+	EventTriggerData *event = webhook_ddl_event(fcinfo, "on_alter");
 	List	   *altered;
 	ListCell   *lc;
 	WebhookScope scope;
 
-	if (!is_breaking(event->parsetree) || !is_installed())
+	if (!is_breaking(event->parsetree) || !webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	altered = read_relations("SELECT DISTINCT objid"
 							 " FROM pg_event_trigger_ddl_commands()"
 							 " WHERE classid = 'pg_class'::regclass");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	foreach(lc, webhook_workflow_find(add_descendants(altered)))
+	foreach(lc, webhook_workflow_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
 		refuse_misfit(lfirst(lc));
@@ -535,10 +357,10 @@ on_alter(PG_FUNCTION_ARGS)
 Datum
 on_owned(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = get_event(fcinfo, "on_owned");
+	EventTriggerData *event = webhook_ddl_event(fcinfo, "on_owned");
 	ListCell   *lc;
 
-	if (!IsA(event->parsetree, DropOwnedStmt) || !is_installed())
+	if (!IsA(event->parsetree, DropOwnedStmt) || !webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	foreach(lc, roleSpecsToIds(((DropOwnedStmt *) event->parsetree)->roles))
 		webhook_owner_drop(lfirst_oid(lc));
@@ -593,9 +415,9 @@ is_our_grant(Node *parsetree, bool only_schema)
 Datum
 before_grant(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = get_event(fcinfo, "before_grant");
+	EventTriggerData *event = webhook_ddl_event(fcinfo, "before_grant");
 
-	if (is_our_grant(event->parsetree, false) && is_installed())
+	if (is_our_grant(event->parsetree, false) && webhook_ddl_is_installed())
 		LockDatabaseObject(ExtensionRelationId,
 						   get_extension_oid("webhook", false), 0,
 						   ShareUpdateExclusiveLock);
@@ -663,12 +485,12 @@ static const char *const grants_sql =
 Datum
 on_grant(PG_FUNCTION_ARGS)
 {
-	EventTriggerData *event = get_event(fcinfo, "on_grant");
+	EventTriggerData *event = webhook_ddl_event(fcinfo, "on_grant");
 	SPITupleTable *statements;
 	uint64		n;
 	WebhookScope scope;
 
-	if (!is_our_grant(event->parsetree, true) || !is_installed())
+	if (!is_our_grant(event->parsetree, true) || !webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());

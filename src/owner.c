@@ -250,12 +250,14 @@ webhook_owner_reassign(Oid old_role, Oid new_role)
 	ListCell   *lc;
 	WebhookScope scope;
 
+	/* Looking for what is left of dropped ones would read the whole log. */
+	if (workflows == NIL)
+		return;
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, workflows)
 		check_new_owner(lfirst(lc), new_role);
-	if (workflows != NIL)
-		execute_for_roles("UPDATE webhook.workflow SET owner = $2 WHERE owner = $1",
-						  old_role, new_role);
+	execute_for_roles("UPDATE webhook.workflow SET owner = $2 WHERE owner = $1",
+					  old_role, new_role);
 	execute_for_roles("UPDATE webhook.webhook_log SET owner = $2 WHERE owner = $1",
 					  old_role, new_role);
 	execute_for_roles("UPDATE webhook.mail_log SET owner = $2 WHERE owner = $1",

@@ -95,7 +95,7 @@ is($node->safe_psql('postgres', q{SELECT string_agg(status || ' ' || "check", ',
 
 SKIP:
 {
-	skip 'pg_stat_statements is not there', 6 unless has_extension('pg_stat_statements');
+	skip 'pg_stat_statements is not there', 7 unless has_extension('pg_stat_statements');
 
 	# One after the other, so that the worker has as many turns as deliveries.
 	$node->safe_psql('postgres', 'SELECT pg_stat_statements_reset()');
@@ -124,7 +124,7 @@ SKIP:
 
 SKIP:
 {
-	skip 'pgaudit is not there', 6 unless has_extension('pgaudit');
+	skip 'pgaudit is not there', 4 unless has_extension('pgaudit');
 
 	# What the README says of statements with secrets: they are given in a
 	# session that logs none.
@@ -153,7 +153,7 @@ SKIP:
 
 SKIP:
 {
-	skip 'pg_cron is not there', 3 unless has_extension('pg_cron');
+	skip 'pg_cron is not there', 4 unless has_extension('pg_cron');
 
 	# Its schedules know minutes; what runs when it starts runs at once.
 	$node->safe_psql('postgres', q{
@@ -230,7 +230,7 @@ SKIP:
 SKIP:
 {
 	my ($pgbouncer) = grep { -x } map { "$_/pgbouncer" } split /:/, $ENV{PATH};
-	skip 'pgbouncer is not there', 5 unless $pgbouncer;
+	skip 'pgbouncer is not there', 4 unless $pgbouncer;
 	my $port = closed_port();
 	my $dir = "$PostgreSQL::Test::Utils::tmp_check/pgbouncer";
 	my $socket = PostgreSQL::Test::Utils::tempdir_short();
