@@ -34,6 +34,14 @@ superuser_reserved_connections = 1
 max_wal_senders = 0
 }, extension => 0);
 
+# A session that may idle.
+sub start_session
+{
+	local $ENV{PGOPTIONS} = '-c idle_session_timeout=0';
+
+	return $node->background_psql('postgres');
+}
+
 sub sql { return $node->safe_psql('postgres', 'SET default_transaction_read_only = off; SET statement_timeout = 0; ' . shift) }
 
 sql('CREATE EXTENSION webhook');
@@ -54,7 +62,7 @@ sql('INSERT INTO public.event VALUES (3)');
 ok(wait_for_sql($node, q{SELECT string_agg(record_id, ',' ORDER BY record_id) = '1,3' FROM webhook.webhook_log WHERE status = 'Success'}), 'a replica role queues nothing');
 
 # A log that is locked: the worker waits; a writer waits as for any lock, not for the worker.
-my $session = $node->background_psql('postgres');
+my $session = start_session();
 $session->query_safe(q{SET default_transaction_read_only = off; SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE webhook.webhook_log IN EXCLUSIVE MODE});
 is($node->psql('postgres', q{SET default_transaction_read_only = off; SET lock_timeout = 0; SELECT 1 FROM webhook.webhook_log LIMIT 1}), 0, 'the log can be read');
 sleep 1.2;
@@ -66,7 +74,7 @@ ok(wait_for_sql($node, q{SELECT count(*) = 3 FROM webhook.webhook_log WHERE stat
 
 # A row that somebody holds: the others are settled, and it is, later.
 sql(qq{SELECT webhook.alter_action(1, url => '} . $receiver->url('/slow?ms=400') . q{')});
-$session = $node->background_psql('postgres');
+$session = start_session();
 sql('INSERT INTO public.event SELECT generate_series(11, 20)');
 ok(wait_for_sql($node, q{SELECT count(*) = 10 FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'ten are under way');
 $session->query_safe(q{SET default_transaction_read_only = off; SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM webhook.webhook_log WHERE record_id = '15' FOR UPDATE});
@@ -78,8 +86,7 @@ is(scalar(grep { $_->{path} =~ /slow/ } $receiver->requests), 10, 'each was sent
 sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
 
 # Out of connections: writers queue, the worker has its own slot.
-my @sessions = map { $node->background_psql('postgres') } 1 .. 4;
-$_->query_safe('SET idle_session_timeout = 0') for @sessions;
+my @sessions = map { start_session() } 1 .. 4;
 $sessions[0]->query_safe('SET default_transaction_read_only = off; INSERT INTO public.event VALUES (30)');
 my $deadline = time + 20;
 sleep 0.05 while $receiver->count < 14 && time < $deadline;

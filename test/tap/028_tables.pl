@@ -54,7 +54,11 @@ sub succeed
 		WHERE $range AND a.attempt <= $attempts AND a.request_body::json ->> 'id' = l.record_id
 			AND a.request_body::json ->> 'filler' = l.record ->> 'filler'
 			AND a.http_status = CASE a.attempt WHEN $attempts THEN 200 ELSE 503 END}),
-		$attempts * $n, "$what: each attempt is there, with its body and status");
+		$attempts * $n, "$what: each attempt is there, with its body and status")
+	  or diag($node->safe_psql('postgres', qq{
+		SELECT concat_ws(' ', l.log_id, a.attempt, a.started_at, a.duration, a.http_status, a.error)
+		FROM webhook.webhook_log l LEFT JOIN webhook.webhook_attempt a USING (log_id)
+		WHERE $range AND a.http_status IS DISTINCT FROM CASE a.attempt WHEN $attempts THEN 200 ELSE 503 END LIMIT 10}));
 	my $seen = $receiver->deliveries;
 	is(scalar(grep { $seen->{$_} != $attempts } split /\n/, $node->safe_psql('postgres', "SELECT webhook_id FROM webhook.webhook_log WHERE $range")), 0, "$what: and nothing was sent more often");
 	return;
