@@ -358,7 +358,7 @@ harness_unpack()
 {
 	! has "$2" || return 0
 	fetch_packages "$work/unpack" "$1" &&
-		mv "$(find "$work/unpack" -name "$2" -type f -perm -u=x | head -n 1)" "$bindir/" ||
+		mv "$work/unpack/usr"/*bin/"$2" "$bindir/" ||
 		say "no $1: what needs it is skipped"
 	rm -rf "$work/unpack"
 }
