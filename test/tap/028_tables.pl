@@ -207,6 +207,19 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 check_tables('with marks of locks');
 
+# A table that is locked for longer than the worker waits: nothing is left out later.
+($from, $to) = under_way(4);
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE webhook.webhook_attempt');
+ok(wait_for_sql($node, q{SELECT last_error LIKE '%lock timeout%' FROM webhook.stat_worker}), 'the attempts are locked: the worker says so');
+is($node->safe_psql('postgres', "SELECT count(*) FROM webhook.webhook_log WHERE record_id::int BETWEEN $from AND $to AND status = 'Success'"), 0, 'nothing is recorded by halves');
+my $told = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+ok(wait_for_sql($node, "SELECT last_turn_at > '$told'::timestamptz + interval '1 s' FROM webhook.stat_worker"), 'it has tried again');
+$locker->query_safe('COMMIT');
+$locker->quit;
+succeed('no longer locked table', $from, $to, 1);
+$node->safe_psql('postgres', "SELECT webhook.alter_action(action_id, url => '$flaky') FROM webhook.action");
+
 # --------------------------------------------------------------------------
 # Indexes made again while it goes on
 # --------------------------------------------------------------------------
