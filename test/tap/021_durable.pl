@@ -36,6 +36,9 @@ for my $id (1 .. 3)
 	my $walwriter = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
 	my $worker = worker_pid($node);
 
+	# Asleep, or else it may hold a lock that everybody needs.
+	wait_for_delivery($node);
+	wait_for_sql($node, qq{SELECT wait_event = 'WalWriterMain' FROM pg_stat_activity WHERE pid = $walwriter});
 	kill 'STOP', $walwriter;
 	$node->safe_psql('postgres', "SET synchronous_commit = off; INSERT INTO event VALUES ($id)");
 	ok($receiver->wait_for($id), "event $id is sent");
