@@ -126,7 +126,7 @@ SKIP:
 {
 	skip 'pgaudit is not there', 4 unless has_extension('pgaudit');
 
-	# What the README says of statements with secrets: they are given in a
+	# What doc/security.md says of statements with secrets: they are given in a
 	# session that logs none.
 	my $offset = -s $node->logfile;
 	$node->safe_psql('postgres', qq{
