@@ -38,6 +38,17 @@ typedef bool WebhookUpdateIndexes;
 	webhook_insert_index_tuples(rri, slot, estate)
 #endif
 
+/* PostgreSQL 18 has generated columns that are in no tuple. */
+#if PG_VERSION_NUM >= 180000
+#define webhook_is_virtual(attr) \
+	((attr)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#define webhook_generation_expression(rel, attnum) \
+	build_generation_expression(rel, attnum)
+#else
+#define webhook_is_virtual(attr) false
+#define webhook_generation_expression(rel, attnum) NULL
+#endif
+
 /* PostgreSQL 17 let the caller of makeJsonLexContext supply the struct. */
 #if PG_VERSION_NUM >= 170000
 #define webhook_make_json_lexer(json, need_escapes) \

@@ -16,12 +16,16 @@
 #include "access/htup_details.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/executor.h"
 #include "funcapi.h"
 #include "guard.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "record.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/datetime.h"
@@ -71,6 +75,10 @@ typedef struct RecordSource
 	TupleDesc	key_desc;		/* of the row they make, if there are more */
 	int			n_columns;
 	Column	   *columns;		/* in the order in which jsonb keeps them */
+	ExprState **generated;		/* of columns that are in no tuple, by their
+								 * index; NULL: there are none */
+	ExprContext *econtext;		/* to compute them in */
+	TupleTableSlot *slot;		/* ... from what is in the tuple */
 	MemoryContext context;
 } RecordSource;
 
@@ -250,6 +258,34 @@ load_columns(RecordSource *source, TupleDesc desc)
 }
 
 static void
+load_generated(RecordSource *source, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	source->generated = NULL;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Node	   *expression;
+
+		if (!webhook_is_virtual(TupleDescAttr(desc, i)))
+			continue;
+		if (source->generated == NULL)
+		{
+			source->generated = palloc0(desc->natts * sizeof(ExprState *));
+			source->econtext = CreateStandaloneExprContext();
+			source->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc),
+													&TTSOpsHeapTuple);
+		}
+		expression = webhook_generation_expression(rel, i + 1);
+		source->generated[i] =
+			ExecInitExpr(expression_planner((Expr *) expression), NULL);
+
+		/* It may fail, as a division by zero. */
+		source->is_guarded = true;
+	}
+}
+
+static void
 load_source(RecordSource *source, Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -291,6 +327,7 @@ load_source(RecordSource *source, Relation rel)
 	}
 
 	load_columns(source, desc);
+	load_generated(source, rel);
 	MemoryContextSwitchTo(old);
 	source->context = context;
 	source->is_valid = true;
@@ -457,6 +494,22 @@ convert_value(JsonbValue *result, Column *column, Datum value)
 	}
 }
 
+/* Compute the columns that are in no tuple. */
+static void
+fill_generated(RecordSource *source, HeapTuple tuple, Datum *values, bool *nulls)
+{
+	ResetExprContext(source->econtext);
+	ExecStoreHeapTuple(tuple, source->slot, false);
+	source->econtext->ecxt_scantuple = source->slot;
+	for (int i = 0; i < source->slot->tts_tupleDescriptor->natts; i++)
+	{
+		if (source->generated[i] != NULL)
+			values[i] = ExecEvalExprSwitchContext(source->generated[i],
+												  source->econtext, &nulls[i]);
+	}
+	ExecClearTuple(source->slot);
+}
+
 /*
  * The same as to_jsonb makes of the row, which would look up each column's type
  * for each row.
@@ -469,6 +522,8 @@ convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	JsonbParseState *state = NULL;
 
 	heap_deform_tuple(tuple, desc, values, nulls);
+	if (source->generated != NULL)
+		fill_generated(source, tuple, values, nulls);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < source->n_columns; i++)
 	{

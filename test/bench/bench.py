@@ -296,7 +296,7 @@ class Bench:
         for _ in range(50):
             most = max(most, probes.own_memory())
             time.sleep(0.1)
-        self.judge("worker's own memory, backlog of %d,000" % (n // 1000), most, "MB", 100, 50)
+        self.judge("worker's own memory, backlog of {:,}".format(n), most, "MB", 100, 50)
         probes.switch_worker(False)
         clear("bench_deal")
         probes.switch_worker(True)

@@ -202,6 +202,22 @@ $session->quit;
 is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, error), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'staged'::regclass}),
 	'1, 2 the record could not be made into JSON: broken', 'a broken cast fails the delivery, not the writer');
 
+# Generated columns that are in no row are computed for it, and for the one before.
+SKIP:
+{
+	skip 'virtual generated columns came with PostgreSQL 18', 1 if $node->safe_psql('postgres', 'SHOW server_version_num') < 180000;
+	$node->safe_psql('postgres', qq{
+		CREATE TABLE line (id int PRIMARY KEY, price numeric, quantity int,
+			total numeric GENERATED ALWAYS AS (price * quantity) VIRTUAL, each numeric GENERATED ALWAYS AS (price / quantity));
+		SELECT webhook.create_workflow('lines', 'line', condition => 'total > 10');
+		SELECT webhook.create_action('lines', 'line', 'http://127.0.0.1:9/');
+		INSERT INTO line VALUES (1, 2.50, 5), (2, 1, 1), (3, 20, 0);
+		UPDATE line SET quantity = 10 WHERE id = 1});
+	is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, record->>'total', record->>'each', old_record->>'total', substring(error FROM 'division by zero')), ', ' ORDER BY log_id)
+		FROM webhook.webhook_log WHERE module = 'line'::regclass}), '1 12.50 0.50000000000000000000, 1 25.00 0.25000000000000000000 12.50',
+		'virtual generated columns');
+}
+
 $receiver->stop;
 $node->stop;
 done_testing();
