@@ -45,8 +45,6 @@
 #define START_INTERVAL_US (3600 * USECS_PER_SEC)
 #define PURGE_SIZE 250			/* rows a turn: a millisecond or two */
 #define PURGE_SHARE 5			/* of the worker's time, a fifth */
-#define PURGE_LATE_SHARE 2		/* ... a half, if that does not suffice */
-#define PURGE_PATIENCE_US (30 * USECS_PER_SEC)	/* to find that out */
 #define PURGE_PAUSE_US (5 * INT64CONST(1000))	/* between its turns */
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
@@ -65,7 +63,6 @@ static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
 static TimestampTz last_survey_at = 0;
 static TimestampTz next_purge_at = 0;
-static TimestampTz purging_since = 0;	/* 0: nothing more was old */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
@@ -512,21 +509,13 @@ take_turn(void)
 		TimestampTz started_at = GetCurrentTimestamp();
 		TimestampTz ended_at;
 		bool		is_more;
-		int			share;
 
 		is_more = purge(now, &start);
 
-		/*
-		 * However much is old, it is deliveries that the worker is for; but a
-		 * log must not grow for ever because more comes than goes.
-		 */
+		/* However much is old, it is deliveries that the worker is for. */
 		ended_at = GetCurrentTimestamp();
-		if (!is_more || purging_since == 0)
-			purging_since = is_more ? now : 0;
-		share = is_more && now - purging_since > PURGE_PATIENCE_US ?
-			PURGE_LATE_SHARE : PURGE_SHARE;
 		next_purge_at = ended_at + (is_more ?
-									Max(PURGE_PAUSE_US, (ended_at - started_at) * (share - 1)) :
+									Max(PURGE_PAUSE_US, (ended_at - started_at) * (PURGE_SHARE - 1)) :
 									PURGE_INTERVAL_US);
 		tell_purge(is_more);
 	}

@@ -23,7 +23,7 @@ COLUMNS = """id bigint PRIMARY KEY, name text, stage text, amount numeric(12,2),
     organization_id int, close_date date, created_at timestamptz DEFAULT now(), description text, active boolean DEFAULT true"""
 ROWS = """INSERT INTO %s (id, name, stage, amount, probability, owner_id, organization_id, close_date, description)
     SELECT i, 'Deal number ' || i, '%s', i %% 100000 + 0.25, i %% 100, i %% 50, i %% 1000, date '2026-01-01' + (i %% 365)::int,
-        'some words about it' FROM generate_series(%d, %d) i"""
+        'some words about it, and some more, to make three hundred' FROM generate_series(%d, %d) i"""
 PARAMETERS = """{"%s": "${id}", "name": "${name}", "amount": "${amount}", "date": "${close_date}", "owner": {"id": "${owner_id}"},
     "organization": "${organization_id}", "probability": "${probability}", "description": "${description}", "created": "${created_at}"}"""
 

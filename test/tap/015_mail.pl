@@ -160,7 +160,7 @@ is_deeply([ $odd->{to}, [ grep { lc eq 'bcc' } map { $_->[0] } @{ $odd->{headers
 like($odd->{text}, qr/webhook/, 'and the text is where it belongs');
 $node->safe_psql('postgres', q{SELECT webhook.alter_workflow('Geschäft', owner_email => '${owners}'), webhook.alter_action(1, title => 'Rechnung für Köln')});
 
-# A server that refuses a recipient, for now or for good.
+# A server that refuses a recipient, until later or for good.
 clear();
 $node->safe_psql('postgres', q{INSERT INTO deal VALUES (4002, 'x', NULL, 'nobody@example.com,busy@example.com')});
 ok(wait_for_sql($node, q{SELECT count(*) = 3 FROM webhook.mail_log WHERE attempts = 1}), 'tried');
