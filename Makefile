@@ -42,6 +42,7 @@ OBJS = \
 	src/delivery.o \
 	src/recompute.o \
 	src/log_table.o \
+	src/log_write.o \
 	src/lookup.o \
 	src/template.o \
 	src/payload.o \
@@ -69,6 +70,7 @@ OBJS = \
 	src/stats.o \
 	src/stats_store.o \
 	src/durable.o \
+	src/purge.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * log_table.h
- *	  Rows of webhook_log and webhook_attempt written without a statement.
+ *	  webhook_log and webhook_attempt, opened to be written without a statement.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef WEBHOOK_LOG_TABLE_H
 #define WEBHOOK_LOG_TABLE_H
 
-#include "queue.h"
-#include "utils/relcache.h"
+#include "access/attnum.h"
+#include "nodes/execnodes.h"
 
 /* Columns of webhook.webhook_log, counted from zero. */
 enum
@@ -40,28 +40,49 @@ enum
 	LOG_NATTS
 };
 
+/* Columns of webhook.webhook_attempt, counted from zero. */
+enum
+{
+	ATTEMPT_LOG_ID,
+	ATTEMPT_ATTEMPT,
+	ATTEMPT_STARTED_AT,
+	ATTEMPT_DURATION,
+	ATTEMPT_HTTP_STATUS,
+	ATTEMPT_ERROR,
+	ATTEMPT_REQUEST_BODY,
+	ATTEMPT_RESPONSE_BODY,
+	ATTEMPT_NATTS
+};
+
+/* A table opened to be written. */
+typedef struct WebhookLogTarget
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;		/* what is there */
+	TupleTableSlot *new_slot;	/* what is to be there */
+	TupleTableSlot *lock_slot;	/* what is there, once it is locked */
+} WebhookLogTarget;
+
 /* OID of a label of webhook.status. */
 extern Oid	webhook_log_status(const char *label);
 
 /*
- * Claim as webhook_queue_claim does, for an action that is not ordered.  False:
- * it takes a statement, because of what has been done to the table.
+ * Open a table that has natts columns, for a command.  False, and it is not
+ * open: only statements heed what has been done to it.
  */
-extern bool webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
-							  TimestampTz now, int limit, List **claimed,
-							  bool *exhausted);
+extern bool webhook_log_open(WebhookLogTarget *target, Oid relid, int natts,
+							 CmdType command);
+
+/* Close it; the lock stays until the transaction ends. */
+extern void webhook_log_close(WebhookLogTarget *target);
 
 /*
- * Record what became of deliveries.  Returns those of the results for which it
- * takes a statement, because the row has been changed since it was claimed, or
- * the table is not as it was made.
+ * Is it a btree over these columns, in their order, that knows every row which
+ * our snapshot sees?  A predicate is the caller's business.
  */
-extern List *webhook_log_settle(List *results);
-
-/*
- * Store attempts.  False, and nothing is stored: it takes a statement.  Raises
- * ERRCODE_UNIQUE_VIOLATION if one is there already.
- */
-extern bool webhook_log_add_attempts(const WebhookAttempt *attempts, int n);
+extern bool webhook_log_is_index(Relation index, Relation rel,
+								 const AttrNumber *columns, int n);
 
 #endif							/* WEBHOOK_LOG_TABLE_H */

@@ -19,7 +19,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "log_table.h"
+#include "log_write.h"
 #include "queue.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -147,17 +147,24 @@ static const char *const disable_action_sql =
 	"UPDATE webhook.action SET enabled = false WHERE action_id = $1 AND enabled";
 
 static const char *const purge_look_sql =
-	"SELECT log_id, queued_at < $1,"
+	"SELECT log_id, CASE WHEN queued_at >= $1 THEN queued_at"
+	" WHEN queued_at < $2 THEN NULL WHEN retry_at IS NOT NULL THEN $1"
+	" WHEN completed_at >= $1 THEN completed_at END,"
 	" retry_at IS NULL AND completed_at < $1 FROM webhook.webhook_log"
-	" WHERE log_id > $2 ORDER BY log_id LIMIT $3";
+	" WHERE log_id > $3 ORDER BY log_id LIMIT $4";
 
 /* What somebody has locked stays until the next time: nobody is waited for. */
 static const char *const purge_sql =
-	"WITH gone AS MATERIALIZED (SELECT l.log_id FROM webhook.webhook_log l"
-	" WHERE l.log_id = ANY ($1) AND l.retry_at IS NULL FOR UPDATE SKIP LOCKED),"
-	" attempts AS (DELETE FROM webhook.webhook_attempt t USING gone g"
-	" WHERE t.log_id = g.log_id)"
-	" DELETE FROM webhook.webhook_log l USING gone g WHERE l.log_id = g.log_id";
+	"DELETE FROM webhook.webhook_log l USING (SELECT q.log_id"
+	" FROM webhook.webhook_log q WHERE q.log_id = ANY ($1) AND q.retry_at IS NULL"
+	" FOR UPDATE SKIP LOCKED) old WHERE l.log_id = old.log_id"
+	" RETURNING l.log_id";
+
+static const char *const purge_attempts_sql =
+	"DELETE FROM webhook.webhook_attempt t USING (SELECT q.log_id, q.attempt"
+	" FROM webhook.webhook_attempt q WHERE q.log_id = ANY ($1)"
+	" FOR UPDATE SKIP LOCKED) old"
+	" WHERE t.log_id = old.log_id AND t.attempt = old.attempt";
 
 /* Prepare a statement once, for the life of the worker. */
 static SPIPlanPtr
@@ -674,28 +681,29 @@ webhook_queue_disable_action(int32 action_id)
 	return execute_for_action(&plan, disable_action_sql, action_id);
 }
 
-bool
-webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
-					bool *all_gone)
+void
+webhook_queue_purge(WebhookPurgeStep *step, int limit)
 {
 	static SPIPlanPtr look_plan = NULL;
 	static SPIPlanPtr purge_plan = NULL;
-	Oid			look_types[3] = {TIMESTAMPTZOID, INT8OID, INT8OID};
+	static SPIPlanPtr attempts_plan = NULL;
+	Oid			look_types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Oid			delete_types[1] = {INT8ARRAYOID};
-	Datum		values[3];
+	Datum		values[4];
 	ArrayColumn old;
-	bool		is_more;
-	uint64		passed = 0;
-	uint64		deleted = 0;
+	ArrayColumn gone;
+	uint64		n_passed = 0;
+	uint64		n_gone = 0;
 
-	values[0] = TimestampTzGetDatum(before);
-	values[1] = Int64GetDatum(*behind);
-	values[2] = Int64GetDatum(limit);
+	values[0] = TimestampTzGetDatum(step->before);
+	values[1] = TimestampTzGetDatum(step->before - WEBHOOK_PURGE_PATIENCE_US);
+	values[2] = Int64GetDatum(step->behind);
+	values[3] = Int64GetDatum(limit);
 	SPI_connect();
-	execute(get_plan(&look_plan, purge_look_sql, 3, look_types), values, NULL);
+	execute(get_plan(&look_plan, purge_look_sql, 4, look_types), values, NULL);
 
 	/* In the order of log_id: behind the first young one all are young. */
-	is_more = SPI_processed == limit;
+	step->is_more = SPI_processed == limit;
 	start_column(&old, SPI_processed);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -703,26 +711,41 @@ webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
 		TupleDesc	desc = SPI_tuptable->tupdesc;
 		bool		isnull;
 		Datum		log_id = SPI_getbinval(tuple, desc, 1, &isnull);
+		Datum		is_old = SPI_getbinval(tuple, desc, 3, &isnull);
+		Datum		young_at = SPI_getbinval(tuple, desc, 2, &isnull);
 
-		if (!DatumGetBool(SPI_getbinval(tuple, desc, 2, &isnull)))
+		if (!isnull)
 		{
-			is_more = false;
-			if (i == 0)
-				*behind = DatumGetInt64(log_id) - 1;
+			step->is_more = false;
+			step->young_at = DatumGetTimestampTz(young_at);
+			step->behind = Max(step->behind, DatumGetInt64(log_id) - 1);
 			break;
 		}
-		if (DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull)))
+		if (DatumGetBool(is_old))
 			add_value(&old, log_id, false);
-		*behind = DatumGetInt64(log_id);
-		passed++;
+		step->behind = DatumGetInt64(log_id);
+		n_passed++;
 	}
 	if (old.n > 0)
 	{
 		values[0] = finish_column(&old, INT8OID);
 		execute(get_plan(&purge_plan, purge_sql, 1, delete_types), values, NULL);
-		deleted = SPI_processed;
+		n_gone = SPI_processed;
+		start_column(&gone, n_gone);
+		for (uint64 i = 0; i < n_gone; i++)
+		{
+			bool		isnull;
+
+			add_value(&gone, SPI_getbinval(SPI_tuptable->vals[i],
+										   SPI_tuptable->tupdesc, 1, &isnull), false);
+		}
+	}
+	if (n_gone > 0)
+	{
+		values[0] = finish_column(&gone, INT8OID);
+		execute(get_plan(&attempts_plan, purge_attempts_sql, 1, delete_types),
+				values, NULL);
 	}
 	SPI_finish();
-	*all_gone = deleted == passed;
-	return is_more;
+	step->all_gone = n_gone == n_passed;
 }

@@ -85,6 +85,20 @@ typedef struct WebhookAttempt
 	const char *response_body;
 } WebhookAttempt;
 
+/* A purge waits so long for what is old to end, and passes it then. */
+#define WEBHOOK_PURGE_PATIENCE_US (60 * USECS_PER_SEC)
+
+/* A step of a purge. */
+typedef struct WebhookPurgeStep
+{
+	TimestampTz before;			/* what ended before is old */
+	int64		behind;			/* log_ids up to here are done with */
+	bool		is_more;		/* there may be more that is old */
+	bool		all_gone;		/* of what was passed nothing is left */
+	TimestampTz young_at;		/* since then the first one that is not old has
+								 * been young; 0: there is none */
+} WebhookPurgeStep;
+
 /*
  * Claim up to limit due deliveries of an action, in order, from behind the
  * cursor, which moves on.  They are Dispatched once the transaction commits.
@@ -136,11 +150,9 @@ extern void webhook_queue_drop_action(int32 action_id);
 extern bool webhook_queue_disable_action(int32 action_id);
 
 /*
- * Look at up to limit deliveries with a log_id behind *behind, which moves
- * on, and delete those that ended before "before"; false: there are no more
- * that old.  *all_gone: of those that *behind has passed none is left.
+ * Look at up to limit deliveries with a log_id behind step->behind, which moves
+ * on, and delete those that ended before step->before, with their attempts.
  */
-extern bool webhook_queue_purge(TimestampTz before, int64 *behind, int limit,
-								bool *all_gone);
+extern void webhook_queue_purge(WebhookPurgeStep *step, int limit);
 
 #endif							/* WEBHOOK_QUEUE_H */

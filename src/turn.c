@@ -26,7 +26,7 @@
 #include "miscadmin.h"
 #include "origin.h"
 #include "pgstat.h"
-#include "progress.h"
+#include "purge.h"
 #include "runner.h"
 #include "settings.h"
 #include "settle.h"
@@ -41,11 +41,6 @@
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
-#define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
-#define START_INTERVAL_US (3600 * USECS_PER_SEC)
-#define PURGE_SIZE 250			/* rows a turn: a millisecond or two */
-#define PURGE_SHARE 5			/* of the worker's time, a fifth */
-#define PURGE_PAUSE_US (5 * INT64CONST(1000))	/* between its turns */
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
@@ -62,14 +57,9 @@ static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
 static TimestampTz last_survey_at = 0;
-static TimestampTz next_purge_at = 0;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
-static int64 purged_behind = 0;	/* 0: from the beginning */
-static int64 log_start = 0;		/* nothing is there up to this log_id */
-static bool is_start_clean = false; /* nor from there to purged_behind */
-static TimestampTz next_start_at = 0;	/* not taken for granted any longer */
 static uint64 seen_generation = 0;
 
 /* ---------------------------------------------------------------------
@@ -420,58 +410,6 @@ render_claimed(List *claimed)
 		webhook_turn_commit();
 }
 
-/* Show a purge that takes more than a turn as one piece of work. */
-static void
-tell_purge(bool is_more)
-{
-	static int64 done = 0;
-
-	if (!is_more)
-	{
-		webhook_progress_end();
-		done = 0;
-		return;
-	}
-	if (done == 0)
-	{
-		webhook_progress_start("purge", 0, 0);
-		webhook_progress_keep();
-	}
-	done += PURGE_SIZE;
-	webhook_progress_update(done, 0);
-}
-
-/*
- * One step of a purge; true: there is more to do.  It begins where the last one
- * found that nothing is left in front: while somebody holds an old snapshot,
- * what was deleted is walked over again.  What was locked, or committed late, is
- * come back to.
- */
-static bool
-purge(TimestampTz now, int64 *start)
-{
-	bool		all_gone;
-	bool		is_more;
-
-	if (purged_behind == 0)
-	{
-		if (now >= next_start_at)
-		{
-			log_start = 0;
-			next_start_at = now + START_INTERVAL_US;
-		}
-		purged_behind = log_start;
-		is_start_clean = true;
-	}
-	is_more = webhook_queue_purge(now - webhook_log_retention * USECS_PER_SEC,
-								  &purged_behind, PURGE_SIZE, &all_gone);
-	is_start_clean = is_start_clean && all_gone;
-	*start = is_start_clean ? purged_behind : log_start;
-	if (!is_more)
-		purged_behind = 0;
-	return is_more;
-}
-
 static void
 take_turn(void)
 {
@@ -479,7 +417,6 @@ take_turn(void)
 	TimestampTz now;
 	bool		is_rescan;
 	int			n;
-	int64		start = log_start;
 	List	   *settled;
 	List	   *claimed;
 	dlist_iter	iter;
@@ -504,28 +441,11 @@ take_turn(void)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
 	claimed = claim(now);
-	if (webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at)
-	{
-		TimestampTz started_at = GetCurrentTimestamp();
-		TimestampTz ended_at;
-		bool		is_more;
-
-		is_more = purge(now, &start);
-
-		/* However much is old, it is deliveries that the worker is for. */
-		ended_at = GetCurrentTimestamp();
-		next_purge_at = ended_at + (is_more ?
-									Max(PURGE_PAUSE_US, (ended_at - started_at) * (PURGE_SHARE - 1)) :
-									PURGE_INTERVAL_US);
-		tell_purge(is_more);
-	}
-	else if (webhook_log_retention <= 0)
-		tell_purge(false);
+	webhook_purge_take(now);
 	webhook_turn_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
-	log_start = start;
-	webhook_shared_set_log_start(log_start);
+	webhook_purge_commit();
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
 	webhook_stats_report();
@@ -578,7 +498,7 @@ webhook_turn_take(void)
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
 		webhook_settle_beware();
-		purged_behind = 0;		/* that was undone */
+		webhook_purge_abort();
 		is_survey_wanted = true;
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(turn_context);
@@ -626,7 +546,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
-		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
+		(webhook_purge_next() != 0 && now >= webhook_purge_next());
 }
 
 /* ---------------------------------------------------------------------
@@ -640,6 +560,7 @@ webhook_turn_init(int number)
 	my_number = number;
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
+	webhook_purge_init(number);
 	webhook_stats_init(number);
 }
 
@@ -662,8 +583,8 @@ webhook_turn_next(void)
 		next = Min(next, next_due_at);
 	if (is_hungry())
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
-	if (webhook_log_retention > 0 && my_number == 0)
-		next = Min(next, next_purge_at);
+	if (webhook_purge_next() != 0)
+		next = Min(next, webhook_purge_next());
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
 	next = Max(next, last_turn_at + TURN_PAUSE_US);

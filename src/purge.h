@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * purge.h
+ *	  What ended longer than webhook.log_retention ago is deleted.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_PURGE_H
+#define WEBHOOK_PURGE_H
+
+#include "datatype/timestamp.h"
+
+/* number: the worker's among those of its database; the first one purges. */
+extern void webhook_purge_init(int number);
+
+/* The moment at which a step is due; 0: never. */
+extern TimestampTz webhook_purge_next(void);
+
+/*
+ * Take a step if one is due, in the worker's transaction.  What it has found
+ * out counts once that is committed.
+ */
+extern void webhook_purge_take(TimestampTz now);
+extern void webhook_purge_commit(void);
+extern void webhook_purge_abort(void);
+
+#endif							/* WEBHOOK_PURGE_H */
