@@ -7,12 +7,19 @@
  * where there are synchronous standbys, when the wait for them was canceled or
  * a crash has ended it.  A receiver must not hear of a deal that is gone when
  * the server is back.  So the worker, before it sends what it has claimed,
- * flushes the WAL up to where it ended when it looked, and waits until the
+ * flushes the WAL up to where its writers committed, and waits until the
  * synchronous standbys have it.  In the usual case the writer has just done
  * both, and nothing is left to do.
  *
+ * Where a transaction committed is known as far as it matters: of those that
+ * did not flush their commit themselves, the commit log remembers it until it
+ * is on disk (hint bits need that, too).  To flush up to where the WAL ends
+ * would always find something of somebody's, and make the writers queue behind
+ * flushes that nobody needs.  For which commits the standbys were not waited
+ * for is remembered nowhere: there it is the end of the WAL as it was seen.
+ *
  * What was written by a transaction that was over when the WAL had last been
- * found to be safe needs no look; thus a backlog costs no flush a turn.
+ * found to be safe needs no look.
  *
  * The wait blocks nothing: requests that are under way go on.
  *
@@ -42,9 +49,12 @@ static int	wait_mode = SYNC_REP_NO_WAIT;
 static XLogRecPtr seen_lsn = InvalidXLogRecPtr;
 
 /* Transactions before candidate_xid are safe once candidate_lsn is. */
-static TransactionId safe_xid = FirstNormalTransactionId;
+static TransactionId safe_xid = InvalidTransactionId;	/* none is known */
 static TransactionId candidate_xid = InvalidTransactionId;
 static XLogRecPtr candidate_lsn = InvalidXLogRecPtr;
+
+/* What is to be sent was committed up to here. */
+static XLogRecPtr required_lsn = InvalidXLogRecPtr;
 
 /* What the standbys are waited for with; invalid: nothing. */
 static XLogRecPtr awaited_lsn = InvalidXLogRecPtr;
@@ -68,12 +78,18 @@ get_wal_end(void)
 }
 
 static bool
+is_standby_wanted(void)
+{
+	return wait_mode != SYNC_REP_NO_WAIT && max_wal_senders > 0 &&
+		SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+}
+
+static bool
 have_standbys(XLogRecPtr lsn)
 {
 	XLogRecPtr	confirmed;
 
-	if (wait_mode == SYNC_REP_NO_WAIT || max_wal_senders <= 0 ||
-		SyncRepStandbyNames == NULL || SyncRepStandbyNames[0] == '\0')
+	if (!is_standby_wanted())
 		return true;
 	LWLockAcquire(SyncRepLock, LW_SHARED);
 	confirmed = WalSndCtl->lsn[wait_mode];
@@ -107,20 +123,39 @@ webhook_durable_begin(void)
 	candidate_lsn = seen_lsn;
 }
 
-bool
-webhook_durable_is_fresh(TransactionId writer)
+/* Where a transaction whose rows we see committed; invalid: it is flushed. */
+static XLogRecPtr
+find_commit(TransactionId xid)
 {
-	return !TransactionIdPrecedes(writer, safe_xid);
+	if (!TransactionIdIsNormal(xid) ||
+		(TransactionIdIsValid(safe_xid) && TransactionIdPrecedes(xid, safe_xid)))
+		return InvalidXLogRecPtr;
+	if (!TransactionIdIsValid(safe_xid) || is_standby_wanted())
+		return seen_lsn;
+
+	/* One from before a wraparound looks like one that is yet to come. */
+	if (!TransactionIdPrecedes(xid, ReadNextTransactionId()))
+		return InvalidXLogRecPtr;
+	return TransactionIdGetCommitLSN(xid);
+}
+
+void
+webhook_durable_add(TransactionId writer)
+{
+	required_lsn = Max(required_lsn, find_commit(writer));
 }
 
 void
 webhook_durable_require(void)
 {
-	if (GetFlushRecPtr(NULL) < seen_lsn)
-		XLogFlush(seen_lsn);
-	if (have_standbys(seen_lsn))
+	XLogRecPtr	lsn = required_lsn;
+
+	required_lsn = InvalidXLogRecPtr;
+	if (GetFlushRecPtr(NULL) < lsn)
+		XLogFlush(lsn);
+	if (have_standbys(lsn))
 		return;
-	awaited_lsn = seen_lsn;
+	awaited_lsn = lsn;
 	awaited_since = GetCurrentTimestamp();
 	is_wait_told = false;
 }

@@ -22,12 +22,16 @@ extern void webhook_durable_init(void);
 /* Note where the WAL ends of what the active snapshot sees. */
 extern void webhook_durable_begin(void);
 
-/* Could the commit of what this transaction wrote still be undone? */
-extern bool webhook_durable_is_fresh(TransactionId writer);
+/*
+ * What this transaction wrote, and the snapshot of webhook_durable_begin saw, is
+ * to be sent.  Call it before the worker's own commit: the commit log can't tell
+ * apart the commits of transactions with neighbouring numbers.
+ */
+extern void webhook_durable_add(TransactionId writer);
 
 /*
- * Out of a transaction: make what the snapshot of webhook_durable_begin saw
- * durable on this server, and from now on wait for its synchronous standbys.
+ * Out of a transaction: make what was added durable on this server, and from now on wait for its
+ * synchronous standbys.
  */
 extern void webhook_durable_require(void);
 

@@ -387,14 +387,7 @@ render_claimed(List *claimed)
 
 	if (claimed == NIL)
 		return;
-	foreach(lc, claimed)
-	{
-		if (webhook_durable_is_fresh(((WebhookDelivery *) lfirst(lc))->writer))
-		{
-			webhook_durable_require();
-			break;
-		}
-	}
+	webhook_durable_require();
 	if (needs_transaction)
 		webhook_turn_begin("rendering webhooks");
 	foreach(lc, claimed)
@@ -419,6 +412,7 @@ take_turn(void)
 	int			n;
 	List	   *settled;
 	List	   *claimed;
+	ListCell   *lc;
 	dlist_iter	iter;
 	MemoryContext old;
 
@@ -441,6 +435,8 @@ take_turn(void)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
 	claimed = claim(now);
+	foreach(lc, claimed)
+		webhook_durable_add(((WebhookDelivery *) lfirst(lc))->writer);
 	webhook_purge_take(now);
 	webhook_turn_commit();
 
