@@ -13,6 +13,7 @@ OBJS = \
 	src/webhook.o \
 	src/settings.o \
 	src/shared.o \
+	src/shared_action.o \
 	src/catalog.o \
 	src/module.o \
 	src/owner.o \

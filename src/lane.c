@@ -20,7 +20,7 @@
 #include "durable.h"
 #include "lane.h"
 #include "settings.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -417,8 +417,8 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 
 	if (lane->n_ready == 0 || lane->action == NULL)
 		return false;
-	if (!webhook_shared_acquire(lane->action_id, get_limit(lane),
-								lane->action->rate_limit, now, &moment))
+	if (!webhook_shared_action_acquire(lane->action_id, get_limit(lane),
+									   lane->action->rate_limit, now, &moment))
 	{
 		if (moment != 0 && (*next == 0 || moment < *next))
 			*next = moment;
@@ -538,7 +538,7 @@ webhook_lane_finish(void)
 	dlist_delete(&flight->node);
 	flight->lane->in_flight--;
 	flight->lane->completed++;
-	webhook_shared_release(flight->lane->action_id);
+	webhook_shared_action_release(flight->lane->action_id);
 
 	flight->lane->is_suspect = send->outcome == WEBHOOK_UNANSWERED &&
 		send->duration >= send->timeout * INT64CONST(1000);
@@ -604,7 +604,7 @@ webhook_lane_release(bool also_in_flight)
 		if (also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)
-				webhook_shared_release(lane->action_id);
+				webhook_shared_action_release(lane->action_id);
 			lane->in_flight = 0;
 			released = release_flights(&lane->flying, released);
 		}

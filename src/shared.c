@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shared.c
- *	  Shared memory: a slot for each worker, wake-up at commit, and what the
- *	  workers of a database must count together.
+ *	  Shared memory: a slot for each worker, and wake-up at commit.
  *
  * A transaction that enqueued tells the workers of its database, after its
  * commit, which action has new work and from which retry_at on; so a worker
@@ -31,13 +30,10 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #define MAX_REQUESTS 64
 #define MAX_BLOCKED 16
-#define MAX_CATCH_UP_US 10000	/* of an action's rate */
-#define MAX_ACTIONS 4096
 #define BLOCK_TIMEOUT_MS 5000
 
 typedef struct WorkerSlot
@@ -48,21 +44,6 @@ typedef struct WorkerSlot
 	int			n_hints;
 	WebhookHint hints[WEBHOOK_MAX_HINTS];
 } WorkerSlot;
-
-typedef struct ActionKey
-{
-	Oid			database;
-	int32		action_id;
-} ActionKey;
-
-typedef struct ActionEntry
-{
-	ActionKey	key;
-	int			in_flight;
-	bool		awaited;		/* somebody was refused */
-	bool		is_failing;		/* the server log has been told */
-	TimestampTz next_moment;	/* for a rate limit */
-} ActionEntry;
 
 typedef struct SharedState
 {
@@ -82,7 +63,6 @@ typedef struct SharedState
 } SharedState;
 
 static SharedState *shared = NULL;
-static HTAB *action_hash = NULL;
 static WorkerSlot *my_slot = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
@@ -107,9 +87,7 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 
-	RequestAddinShmemSpace(add_size(shared_size(),
-									hash_estimate_size(MAX_ACTIONS,
-													   sizeof(ActionEntry))));
+	RequestAddinShmemSpace(shared_size());
 	RequestNamedLWLockTranche("webhook", 1);
 }
 
@@ -117,7 +95,6 @@ static void
 startup_shmem(void)
 {
 	bool		found;
-	HASHCTL		info = {0};
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -130,10 +107,6 @@ startup_shmem(void)
 		shared->lock = &(GetNamedLWLockTranche("webhook"))->lock;
 		shared->n_slots = max_worker_processes;
 	}
-	info.keysize = sizeof(ActionKey);
-	info.entrysize = sizeof(ActionEntry);
-	action_hash = ShmemInitHash("webhook actions", MAX_ACTIONS, MAX_ACTIONS,
-								&info, HASH_ELEM | HASH_BLOBS);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -647,146 +620,17 @@ webhook_shared_take_hints(WebhookHint *hints, int *n)
 	return rescan;
 }
 
-/* The entry of an action of this database; NULL if the table is full. */
-static ActionEntry *
-find_action(int32 action_id)
-{
-	ActionKey	key = {0};
-	ActionEntry *entry;
-	bool		found;
-
-	key.database = MyDatabaseId;
-	key.action_id = action_id;
-	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		return entry;
-
-	if (hash_get_num_entries(action_hash) >= MAX_ACTIONS)
-	{
-		/* Forget those that say nothing. */
-		HASH_SEQ_STATUS scan;
-		TimestampTz now = GetCurrentTimestamp();
-
-		hash_seq_init(&scan, action_hash);
-		while ((entry = hash_seq_search(&scan)) != NULL)
-		{
-			if (entry->in_flight == 0 && !entry->is_failing &&
-				entry->next_moment < now)
-				hash_search(action_hash, &entry->key, HASH_REMOVE, NULL);
-		}
-	}
-	entry = hash_search(action_hash, &key, HASH_ENTER_NULL, &found);
-	if (entry != NULL && !found)
-	{
-		entry->in_flight = 0;
-		entry->awaited = false;
-		entry->is_failing = false;
-		entry->next_moment = 0;
-	}
-	return entry;
-}
-
-/*
- * Requests of a limited action keep a distance from each other, so that no
- * second has more of them than it may.  A fast one may catch up a little on
- * what a worker that was busy has missed, and its distance makes up for that.
- */
-static bool
-is_time(ActionEntry *entry, int rate, TimestampTz now, TimestampTz *moment)
-{
-	int			slack = rate > 100 ? MAX_CATCH_UP_US : 0;
-	int64		distance = (USECS_PER_SEC + slack + rate - 1) / rate;
-
-	if (entry->next_moment > now + distance)
-		entry->next_moment = now;	/* the clock was put back */
-	*moment = entry->next_moment;
-	if (now < entry->next_moment)
-		return false;
-	entry->next_moment = Max(entry->next_moment, now - slack) + distance;
-	return true;
-}
-
-bool
-webhook_shared_acquire(int32 action_id, int limit, int rate,
-					   TimestampTz now, TimestampTz *moment)
-{
-	ActionEntry *entry;
-	bool		granted = false;
-
-	*moment = 0;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL)
-	{
-		if (entry->in_flight >= limit)
-			entry->awaited = true;
-		else
-			granted = rate == 0 || is_time(entry, rate, now, moment);
-		if (granted)
-			entry->in_flight++;
-	}
-	LWLockRelease(shared->lock);
-	return granted;
-}
-
 void
-webhook_shared_release(int32 action_id)
+webhook_shared_wake_others(void)
 {
-	ActionEntry *entry;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL && entry->in_flight > 0)
-	{
-		entry->in_flight--;
-		if (entry->awaited)
-		{
-			entry->awaited = false;
-			for (int i = 0; i < shared->n_slots; i++)
-			{
-				WorkerSlot *slot = &shared->slots[i];
-
-				if (slot->latch != NULL && slot != my_slot &&
-					slot->info.database == MyDatabaseId)
-					SetLatch(slot->latch);
-			}
-		}
-	}
-	LWLockRelease(shared->lock);
-}
-
-int
-webhook_shared_in_flight(int32 action_id)
-{
-	ActionKey	key = {0};
-	ActionEntry *entry;
-	int			in_flight = 0;
-
-	if (shared == NULL)
-		return 0;
-	key.database = MyDatabaseId;
-	key.action_id = action_id;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		in_flight = entry->in_flight;
-	LWLockRelease(shared->lock);
-	return in_flight;
-}
-
-bool
-webhook_shared_set_failing(int32 action_id, bool is_failing)
-{
-	ActionEntry *entry;
-	bool		is_news = true;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL)
+	for (int i = 0; i < shared->n_slots; i++)
 	{
-		is_news = entry->is_failing != is_failing;
-		entry->is_failing = is_failing;
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot != my_slot &&
+			slot->info.database == MyDatabaseId)
+			SetLatch(slot->latch);
 	}
 	LWLockRelease(shared->lock);
-	return is_news;
 }

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shared.h
- *	  Shared memory: a slot for each worker, wake-up at commit, and what the
- *	  workers of a database must count together.
+ *	  Shared memory: a slot for each worker, and wake-up at commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -133,23 +132,7 @@ extern bool webhook_shared_is_told(void);
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 
-/*
- * Permission for one more request of an action, at most "limit" at a time and
- * "rate" a second (0: any) over all of the database's workers.  False: not now,
- * but at *moment, or if that is 0 when one is given back, which wakes the
- * worker.
- */
-extern bool webhook_shared_acquire(int32 action_id, int limit, int rate,
-								   TimestampTz now, TimestampTz *moment);
-extern void webhook_shared_release(int32 action_id);
-
-/* How many requests of an action are under way, over all workers. */
-extern int	webhook_shared_in_flight(int32 action_id);
-
-/*
- * An action's receiver is failing, or is not; true: that is news, and no
- * other worker has said so.
- */
-extern bool webhook_shared_set_failing(int32 action_id, bool is_failing);
+/* Wake the database's workers but this one. */
+extern void webhook_shared_wake_others(void);
 
 #endif							/* WEBHOOK_SHARED_H */

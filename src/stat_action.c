@@ -29,7 +29,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -154,7 +154,7 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 	int64		queued = 0;
 	int64		dispatched = 0;
 	int64		retrying = 0;
-	int			in_flight = webhook_shared_in_flight(action_id);
+	int			in_flight = webhook_shared_action_in_flight(action_id);
 	TimestampTz oldest_due = 0;
 	bool		is_cut;
 

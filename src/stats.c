@@ -29,7 +29,7 @@
 #include "lane.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats.h"
 #include "stats_store.h"
 #include "utils/hsearch.h"
@@ -407,7 +407,7 @@ announce(WebhookStatsEntry *entry)
 	entry->announcement = WEBHOOK_TOLD;
 
 	/* One of several workers says it for all. */
-	if (!webhook_shared_set_failing(entry->action_id, is_failing))
+	if (!webhook_shared_action_set_failing(entry->action_id, is_failing))
 		return;
 	if (is_failing)
 		ereport(WARNING,

@@ -20,7 +20,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats_store.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -121,7 +121,7 @@ webhook_stats_read(WebhookStatsEntry *entry, int worker)
 		entry->failing_since = isnull ? 0 : DatumGetTimestampTz(since);
 		entry->is_failing = entry->failures >= WEBHOOK_FAILING_AFTER;
 		if (entry->is_failing)
-			(void) webhook_shared_set_failing(entry->action_id, true);
+			(void) webhook_shared_action_set_failing(entry->action_id, true);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	entry->is_known = true;

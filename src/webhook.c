@@ -18,6 +18,7 @@
 #include "progress.h"
 #include "settings.h"
 #include "shared.h"
+#include "shared_action.h"
 
 PG_MODULE_MAGIC;
 
@@ -28,6 +29,7 @@ _PG_init(void)
 {
 	webhook_settings_init();
 	webhook_shared_init();
+	webhook_shared_action_init();
 	webhook_batch_init();
 	webhook_progress_init();
 	webhook_hooks_init();
