@@ -14,6 +14,7 @@ OBJS = \
 	src/settings.o \
 	src/shared.o \
 	src/shared_action.o \
+	src/commit.o \
 	src/catalog.o \
 	src/module.o \
 	src/owner.o \

@@ -23,6 +23,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/user.h"
+#include "commit.h"
 #include "executor/executor.h"
 #include "hooks.h"
 #include "miscadmin.h"
@@ -218,7 +219,7 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id,
 		prev_object_access(access, class_id, object_id, sub_id, arg);
 
 	if (access == OAT_DROP && class_id == ExtensionRelationId)
-		webhook_shared_rescan_at_commit();
+		webhook_commit_rescan();
 }
 
 void

@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
+#include "commit.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "launcher.h"
@@ -448,7 +449,7 @@ Datum
 start_worker(PG_FUNCTION_ARGS)
 {
 	if (webhook_shared_is_loaded())
-		webhook_shared_launch_at_commit();
+		webhook_commit_launch();
 	else
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -19,6 +19,7 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "commit.h"
 #include "complaint.h"
 #include "executor/spi.h"
 #include "guard.h"
@@ -28,7 +29,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "shared.h"
 #include "template.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -255,7 +255,7 @@ webhook_mail_note_queued(int64 log_id, int32 action_id, const char *record_id,
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	webhook_mail_note(list_make1(&result));
 	webhook_scope_leave(&scope);
-	webhook_shared_rescan_at_commit();
+	webhook_commit_rescan();
 }
 
 /* ---------------------------------------------------------------------

@@ -1,14 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * shared.c
- *	  Shared memory: a slot for each worker, and wake-up at commit.
+ *	  Shared memory: a slot for each worker.
  *
- * A transaction that enqueued tells the workers of its database, after its
- * commit, which action has new work and from which retry_at on; so a worker
- * finds the rows by one index probe and never walks over what it has already
- * dealt with.  No NOTIFY: its lock serialises commits.  What is lost with a
- * wake-up (a prepared transaction, a crash) is found by the worker's slow
- * survey.
+ * In its slot a worker says how it is, and there it is told what there is to do
+ * and that it has to end.
  *
  * Runs in every process.  Where the library isn't preloaded there is no
  * shared memory, and all of this does nothing.
@@ -19,7 +15,6 @@
 
 #include <signal.h>
 
-#include "access/xact.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -40,9 +35,7 @@ typedef struct WorkerSlot
 {
 	WebhookSlotInfo info;
 	Latch	   *latch;			/* NULL: nobody attached */
-	bool		rescan;
-	int			n_hints;
-	WebhookHint hints[WEBHOOK_MAX_HINTS];
+	WebhookNews news;			/* not yet taken */
 } WorkerSlot;
 
 typedef struct SharedState
@@ -67,12 +60,6 @@ static WorkerSlot *my_slot = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-/* What this transaction will tell after its commit. */
-static bool pending_rescan = false;
-static bool pending_launch = false;
-static int	n_pending = 0;
-static WebhookHint pending[WEBHOOK_MAX_HINTS];
 
 static Size
 shared_size(void)
@@ -110,89 +97,9 @@ startup_shmem(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* Add a hint to a list of WEBHOOK_MAX_HINTS; false: no room. */
-static bool
-add_hint(WebhookHint *hints, int *n, int32 action_id, TimestampTz retry_at)
-{
-	for (int i = 0; i < *n; i++)
-	{
-		if (hints[i].action_id == action_id)
-		{
-			hints[i].retry_at = Min(hints[i].retry_at, retry_at);
-			return true;
-		}
-	}
-	if (*n == WEBHOOK_MAX_HINTS)
-		return false;
-	hints[*n].action_id = action_id;
-	hints[*n].retry_at = retry_at;
-	(*n)++;
-	return true;
-}
-
-/* Tell all workers of a database; the lock must not be held. */
-static void
-tell_workers(Oid database, bool rescan, const WebhookHint *hints, int n)
-{
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->n_slots; i++)
-	{
-		WorkerSlot *slot = &shared->slots[i];
-		bool		told = slot->rescan || slot->n_hints > 0;
-
-		if (slot->latch == NULL || slot->info.database != database)
-			continue;
-		if (rescan)
-			slot->rescan = true;
-		for (int j = 0; j < n && !slot->rescan; j++)
-		{
-			if (!add_hint(slot->hints, &slot->n_hints,
-						  hints[j].action_id, hints[j].retry_at))
-				slot->rescan = true;
-		}
-
-		/* Told and not yet listened: its latch is set already. */
-		if (!told)
-			SetLatch(slot->latch);
-	}
-	LWLockRelease(shared->lock);
-}
-
-static void
-on_xact_event(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (shared != NULL && (pending_rescan || n_pending > 0))
-				tell_workers(MyDatabaseId, pending_rescan, pending, n_pending);
-			if (shared != NULL && pending_launch)
-			{
-				LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-				if (shared->n_requests < MAX_REQUESTS)
-					shared->requests[shared->n_requests++] = MyDatabaseId;
-				else
-					shared->any_request = true;
-				LWLockRelease(shared->lock);
-				webhook_shared_wake_launcher();
-			}
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
-	}
-	pending_rescan = false;
-	pending_launch = false;
-	n_pending = 0;
-}
-
 void
 webhook_shared_init(void)
 {
-	RegisterXactCallback(on_xact_event, NULL);
-
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
@@ -214,29 +121,81 @@ webhook_shared_is_loaded(void)
  */
 
 void
-webhook_shared_wake_at_commit(int32 action_id, TimestampTz retry_at)
+webhook_shared_add_hint(WebhookNews *news, int32 action_id, TimestampTz retry_at)
 {
-	if (!add_hint(pending, &n_pending, action_id, retry_at))
-		pending_rescan = true;
+	WebhookHint *hint;
+
+	for (int i = 0; i < news->n_hints; i++)
+	{
+		hint = &news->hints[i];
+		if (hint->action_id == action_id)
+		{
+			hint->retry_at = Min(hint->retry_at, retry_at);
+			return;
+		}
+	}
+	if (news->n_hints == WEBHOOK_MAX_HINTS)
+	{
+		news->rescan = true;
+		return;
+	}
+	hint = &news->hints[news->n_hints++];
+	hint->action_id = action_id;
+	hint->retry_at = retry_at;
+}
+
+static bool
+is_told(const WorkerSlot *slot)
+{
+	return slot->news.rescan || slot->news.n_hints > 0;
 }
 
 void
-webhook_shared_rescan_at_commit(void)
+webhook_shared_tell(Oid database, const WebhookNews *news)
 {
-	pending_rescan = true;
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+		bool		was_told = is_told(slot);
+
+		if (slot->latch == NULL || slot->info.database != database)
+			continue;
+		if (news->rescan)
+			slot->news.rescan = true;
+		for (int j = 0; j < news->n_hints && !slot->news.rescan; j++)
+			webhook_shared_add_hint(&slot->news, news->hints[j].action_id,
+									news->hints[j].retry_at);
+
+		/* Told and not yet listened: its latch is set already. */
+		if (!was_told)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(shared->lock);
 }
 
 void
 webhook_shared_rescan(Oid database)
 {
-	if (shared != NULL)
-		tell_workers(database, true, NULL, 0);
+	const WebhookNews news = {.rescan = true};
+
+	webhook_shared_tell(database, &news);
 }
 
 void
-webhook_shared_launch_at_commit(void)
+webhook_shared_request_worker(Oid database)
 {
-	pending_launch = true;
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (shared->n_requests < MAX_REQUESTS)
+		shared->requests[shared->n_requests++] = database;
+	else
+		shared->any_request = true;
+	LWLockRelease(shared->lock);
+	webhook_shared_wake_launcher();
 }
 
 void
@@ -597,7 +556,7 @@ webhook_shared_set_error(const char *message)
 bool
 webhook_shared_is_told(void)
 {
-	return my_slot->rescan || my_slot->n_hints > 0;
+	return is_told(my_slot);
 }
 
 bool
@@ -611,11 +570,11 @@ webhook_shared_take_hints(WebhookHint *hints, int *n)
 		return false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	rescan = my_slot->rescan;
-	*n = my_slot->n_hints;
-	memcpy(hints, my_slot->hints, *n * sizeof(WebhookHint));
-	my_slot->rescan = false;
-	my_slot->n_hints = 0;
+	rescan = my_slot->news.rescan;
+	*n = my_slot->news.n_hints;
+	memcpy(hints, my_slot->news.hints, *n * sizeof(WebhookHint));
+	my_slot->news.rescan = false;
+	my_slot->news.n_hints = 0;
 	LWLockRelease(shared->lock);
 	return rescan;
 }

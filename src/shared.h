@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shared.h
- *	  Shared memory: a slot for each worker, and wake-up at commit.
+ *	  Shared memory: a slot for each worker.
  *
  *-------------------------------------------------------------------------
  */
@@ -53,33 +53,40 @@ typedef struct WebhookHint
 	TimestampTz retry_at;
 } WebhookHint;
 
+#define WEBHOOK_MAX_HINTS 64
+
+typedef struct WebhookNews
+{
+	bool		rescan;			/* look at everything anew: configuration, log */
+	int			n_hints;
+	WebhookHint hints[WEBHOOK_MAX_HINTS];
+} WebhookNews;
+
 /* A slot's number from here on is that of a run's process. */
 #define WEBHOOK_FIRST_RUN 1000
-
-#define WEBHOOK_MAX_HINTS 64
 
 extern void webhook_shared_init(void);
 extern bool webhook_shared_is_loaded(void);
 
 /* ---- sessions ---- */
 
-/* After commit, wake the database's workers: an action has new work. */
-extern void webhook_shared_wake_at_commit(int32 action_id,
-										  TimestampTz retry_at);
+/* Add a hint to the news; where there is no room for it, that is a rescan. */
+extern void webhook_shared_add_hint(WebhookNews *news, int32 action_id,
+									TimestampTz retry_at);
 
-/* After commit, let them look at everything anew (configuration, log). */
-extern void webhook_shared_rescan_at_commit(void);
+/* Wake a database's workers and tell them. */
+extern void webhook_shared_tell(Oid database, const WebhookNews *news);
 
-/* Now: the same, for a database. */
+/* Let them look at everything anew. */
 extern void webhook_shared_rescan(Oid database);
 
-/* After commit, let the launcher look at this database. */
-extern void webhook_shared_launch_at_commit(void);
+/* Let the launcher look at a database. */
+extern void webhook_shared_request_worker(Oid database);
 
 /* Has a worker of this database anything claimed, under way or to record? */
 extern bool webhook_shared_is_busy(void);
 
-/* Now: let the launcher look for databases. */
+/* Let the launcher look for databases. */
 extern void webhook_shared_wake_launcher(void);
 
 /*

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "batch.h"
+#include "commit.h"
 #include "fmgr.h"
 #include "hooks.h"
 #include "launcher.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	webhook_settings_init();
 	webhook_shared_init();
 	webhook_shared_action_init();
+	webhook_commit_init();
 	webhook_batch_init();
 	webhook_progress_init();
 	webhook_hooks_init();
