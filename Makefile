@@ -51,9 +51,11 @@ OBJS = \
 	src/payload_xml.o \
 	src/payload_form.o \
 	src/signature.o \
+	src/url.o \
 	src/request.o \
 	src/address.o \
 	src/sender.o \
+	src/network.o \
 	src/transfer.o \
 	src/watch.o \
 	src/smtp.o \

@@ -14,9 +14,9 @@
 #include "compat.h"
 #include "mb/pg_wchar.h"
 #include "request.h"
-#include "sender.h"
 #include "settings.h"
 #include "signature.h"
+#include "url.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/jsonfuncs.h"
@@ -243,7 +243,7 @@ webhook_request_check_url(const char *url)
 	else if (authority != NULL && strcspn(authority + 3, "/?#\\") == 0)
 		problem = "URL has no host";	/* libcurl would skip the slashes */
 	else
-		problem = webhook_sender_check_url(webhook_utf8(sample.data, sample.len));
+		problem = webhook_url_check(webhook_utf8(sample.data, sample.len));
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

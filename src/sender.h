@@ -125,11 +125,4 @@ extern int	webhook_sender_mails_in_flight(void);
  */
 extern int	webhook_sender_capacity(void);
 
-/*
- * Backend side, no network.  Check a URL by libcurl's URL parser: returns NULL
- * if it is http or https with a host and without user information, else a
- * message (palloc'd; no trailing period).
- */
-extern char *webhook_sender_check_url(const char *url);
-
 #endif							/* WEBHOOK_SENDER_H */

@@ -2,7 +2,7 @@
  *
  * transfer.h
  *	  One request on a curl easy handle.  The sender's own: nobody else
- *	  includes this, as nobody else includes curl.h.
+ *	  includes this, as nobody but url.c includes curl.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,9 +24,9 @@ typedef struct WebhookTransfer
 	CURL	   *easy;
 	WebhookSend *send;
 	WebhookMail *mail;			/* smtp.c: instead of send */
-	void	   *network;		/* sender.c's own */
+	struct WebhookNetwork *network; /* network.c's own */
 	WebhookGate *gate;			/* where the host is being looked up, if so */
-	int64		started;		/* sender.c's own */
+	int64		started;		/* network.c's own */
 	struct curl_slist *headers; /* an array, of the request's headers */
 	int			n_headers;		/* room in it */
 	struct curl_slist *empty_headers;	/* as curl wants those without a value */
