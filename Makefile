@@ -66,6 +66,7 @@ OBJS = \
 	src/answer.o \
 	src/text.o \
 	src/queue.o \
+	src/flight.o \
 	src/lane.o \
 	src/origin.o \
 	src/settle.o \
