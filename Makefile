@@ -16,6 +16,7 @@ OBJS = \
 	src/shared_action.o \
 	src/commit.o \
 	src/catalog.o \
+	src/statement.o \
 	src/module.o \
 	src/owner.o \
 	src/criteria.o \
@@ -60,6 +61,7 @@ OBJS = \
 	src/watch.o \
 	src/smtp.o \
 	src/mail.o \
+	src/mail_note.o \
 	src/mail_digest.o \
 	src/mail_text.o \
 	src/resolver.o \

@@ -29,6 +29,7 @@
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "owner.h"
+#include "statement.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
 #include "utils/lsyscache.h"
@@ -70,25 +71,14 @@ static List *
 read_relations(const char *sql)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	List	   *result = NIL;
+	List	   *result;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute: %s", sql);
-	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		result = lappend_oid(result,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &isnull)));
-	}
-	MemoryContextSwitchTo(old);
+	result = webhook_statement_oids(context);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return result;

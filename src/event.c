@@ -18,7 +18,7 @@
 #include "event.h"
 #include "executor/spi.h"
 #include "log_table.h"
-#include "mail.h"
+#include "mail_note.h"
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "module.h"
 #include "owner.h"
+#include "statement.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
 #include "utils/acl.h"
@@ -93,7 +94,7 @@ read_owners(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	SPIPlanPtr	plan;
-	List	   *result = NIL;
+	List	   *result;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
@@ -104,17 +105,7 @@ read_owners(void)
 		SPI_execute_snapshot(plan, NULL, NULL, GetActiveSnapshot(),
 							 InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the owners of workflows");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-
-		result = lappend_oid(result,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
+	result = webhook_statement_oids(context);
 	PopActiveSnapshot();
 	SPI_finish();
 	webhook_scope_leave(&scope);
@@ -189,8 +180,7 @@ read_computed(int32 workflow_id)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[i],
-										  SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		value = webhook_statement_value(i, 1, &isnull);
 
 		result = lappend(result, DatumGetJsonbPCopy(value));
 		MemoryContextSwitchTo(old);
