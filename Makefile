@@ -38,6 +38,7 @@ OBJS = \
 	src/guard.o \
 	src/expression.o \
 	src/path.o \
+	src/wanted.o \
 	src/computed.o \
 	src/record.o \
 	src/move.o \

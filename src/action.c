@@ -16,7 +16,6 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "catalog.h"
-#include "computed.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "module.h"
@@ -30,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "wanted.h"
 #include "workflow.h"
 
 #define MAX_RETRIES 100
@@ -177,7 +177,7 @@ check_template(const WebhookTemplate *tmpl, const char *what, void *arg)
 	FitContext *context = arg;
 
 	webhook_template_check(tmpl, context->module, what);
-	context->wanted = webhook_computed_collect(context->wanted, tmpl, what);
+	context->wanted = webhook_wanted_collect(context->wanted, tmpl, what);
 }
 
 static void
@@ -228,9 +228,9 @@ check_fit(WebhookActionRow *row, Oid module, bool is_new)
 		return;
 	}
 	rel = table_open(module, AccessShareLock);
-	row->computed = webhook_computed_compile(context.wanted,
-											 module == row->module ? row->computed : NULL,
-											 rel, row->owner, is_new);
+	row->computed = webhook_wanted_compile(context.wanted,
+										   module == row->module ? row->computed : NULL,
+										   rel, row->owner, is_new);
 	table_close(rel, NoLock);
 }
 
@@ -309,7 +309,7 @@ webhook_action_fit(int32 action_id, Oid module)
 	error_context_stack = &context;
 	check_fit(row, module, row->module != module);
 	error_context_stack = context.previous;
-	if (!webhook_computed_is_same(row->computed, computed))
+	if (!webhook_wanted_is_same(row->computed, computed))
 		webhook_action_table_update(row);
 }
 

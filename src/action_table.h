@@ -35,7 +35,7 @@ typedef struct WebhookActionRow
 	int32		max_in_flight;
 	int32		rate_limit;
 	bool		enabled;
-	Jsonb	   *computed;		/* see computed.h */
+	Jsonb	   *computed;		/* see wanted.h */
 	char	   *password;
 	char	   *signing_secret;
 	char	   *previous_secret;

@@ -26,7 +26,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_shdepend.h"
 #include "catalog/pg_type.h"
-#include "computed.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "module.h"
@@ -40,6 +39,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "wanted.h"
 #include "workflow.h"
 
 /* ---------------------------------------------------------------------
@@ -227,7 +227,7 @@ check_new_owner(WebhookWorkflow *workflow, Oid role)
 	error_context_stack = &callback;
 	module = webhook_module_open(workflow->module, role, AccessShareLock);
 	foreach(lc, read_computed(workflow->workflow_id))
-		webhook_computed_check(lfirst(lc), module, role);
+		webhook_wanted_check(lfirst(lc), module, role);
 	relation_close(module, NoLock);
 	error_context_stack = callback.previous;
 }

@@ -348,7 +348,7 @@ webhook_template_check(const WebhookTemplate *tmpl, Oid module,
 				break;
 			case WEBHOOK_PLACEHOLDER_PATH:
 			case WEBHOOK_PLACEHOLDER_EXPRESSION:
-				break;			/* see webhook_computed_compile */
+				break;			/* see webhook_wanted_compile */
 		}
 	}
 }

@@ -15,7 +15,6 @@
 #include "access/relation.h"
 #include "catalog.h"
 #include "commands/trigger.h"
-#include "computed.h"
 #include "criteria.h"
 #include "expression.h"
 #include "fmgr.h"
@@ -29,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "wanted.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(create_workflow);
@@ -146,9 +146,9 @@ check_owner_email(WebhookWorkflow *workflow, Relation module, bool is_new)
 	}
 	tmpl = webhook_template_parse(workflow->owner_email, what);
 	webhook_template_check(tmpl, RelationGetRelid(module), what);
-	wanted = webhook_computed_collect(NIL, tmpl, what);
-	workflow->computed = webhook_computed_compile(wanted, workflow->computed,
-												  module, workflow->owner, is_new);
+	wanted = webhook_wanted_collect(NIL, tmpl, what);
+	workflow->computed = webhook_wanted_compile(wanted, workflow->computed,
+												module, workflow->owner, is_new);
 }
 
 /* Returns the criteria; NULL: none. */
@@ -206,7 +206,7 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 									   module,
 									   strcmp(workflow->trigger, "delete") == 0);
 	check_owner_email(workflow, module, false);
-	if (!webhook_computed_is_same(workflow->computed, computed))
+	if (!webhook_wanted_is_same(workflow->computed, computed))
 		webhook_workflow_update(workflow);
 
 	/* The triggers follow what is renamed: so does what a run asks. */

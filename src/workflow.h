@@ -29,7 +29,7 @@ typedef struct WebhookWorkflow
 	Oid			owner;
 	bool		enabled;
 	char	   *description;	/* NULL: none */
-	Jsonb	   *computed;		/* what owner_email wants; see computed.h */
+	Jsonb	   *computed;		/* what owner_email wants; see wanted.h */
 } WebhookWorkflow;
 
 /*
