@@ -42,7 +42,8 @@ OBJS = \
 	src/computed.o \
 	src/record.o \
 	src/move.o \
-	src/document.o \
+	src/export.o \
+	src/import.o \
 	src/delivery.o \
 	src/recompute.o \
 	src/log_table.o \
