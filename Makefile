@@ -37,6 +37,7 @@ OBJS = \
 	src/gate.o \
 	src/guard.o \
 	src/expression.o \
+	src/name.o \
 	src/path.o \
 	src/wanted.o \
 	src/computed.o \
@@ -80,6 +81,7 @@ OBJS = \
 	src/durable.o \
 	src/turn.o \
 	src/worker.o \
+	src/process.o \
 	src/launcher.o \
 	src/progress.o \
 	src/stat_action.o \

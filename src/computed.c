@@ -15,7 +15,6 @@
 #include "access/table.h"
 #include "access/tupconvert.h"
 #include "catalog.h"
-#include "catalog/pg_type.h"
 #include "computed.h"
 #include "executor/spi.h"
 #include "expression.h"
@@ -24,7 +23,6 @@
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 /* One distinct value. */

@@ -10,7 +10,7 @@
 
 #include "access/htup.h"
 #include "utils/jsonb.h"
-#include "utils/rel.h"
+#include "utils/relcache.h"
 
 /* What a workflow's actions want, kept from event to event. */
 typedef struct WebhookComputed WebhookComputed;

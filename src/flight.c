@@ -18,7 +18,6 @@
 #include "settings.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
-#include "utils/timestamp.h"
 
 #define MAX_RETRY_AFTER (24 * 60 * 60)	/* seconds */
 

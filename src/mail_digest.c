@@ -30,7 +30,6 @@
 #include "template.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define GATHER_US (5 * USECS_PER_SEC)	/* failures come in company */

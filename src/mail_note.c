@@ -18,6 +18,7 @@
 #include "commit.h"
 #include "executor/spi.h"
 #include "mail_note.h"
+#include "queue.h"
 #include "settings.h"
 #include "statement.h"
 #include "utils/builtins.h"

@@ -8,7 +8,7 @@
 #ifndef WEBHOOK_MAIL_NOTE_H
 #define WEBHOOK_MAIL_NOTE_H
 
-#include "queue.h"
+#include "nodes/pg_list.h"
 
 /* Is there a mail server? */
 extern bool webhook_mail_note_is_wanted(void);

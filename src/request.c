@@ -12,7 +12,6 @@
 
 #include "common/jsonapi.h"
 #include "compat.h"
-#include "mb/pg_wchar.h"
 #include "request.h"
 #include "settings.h"
 #include "signature.h"
@@ -20,7 +19,6 @@
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/jsonfuncs.h"
-#include "utils/timestamp.h"
 
 #define USER_AGENT "webhook/" WEBHOOK_VERSION " (PostgreSQL)"
 

@@ -9,7 +9,6 @@
 #define WEBHOOK_SENDER_H
 
 #include "datatype/timestamp.h"
-#include "storage/latch.h"
 
 typedef enum WebhookOutcome
 {

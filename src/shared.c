@@ -22,7 +22,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
@@ -184,6 +183,15 @@ webhook_shared_rescan(Oid database)
 	webhook_shared_tell(database, &news);
 }
 
+static void
+wake_launcher(void)
+{
+	LWLockAcquire(shared->lock, LW_SHARED);
+	if (shared->launcher_latch != NULL)
+		SetLatch(shared->launcher_latch);
+	LWLockRelease(shared->lock);
+}
+
 void
 webhook_shared_request_worker(Oid database)
 {
@@ -195,18 +203,7 @@ webhook_shared_request_worker(Oid database)
 	else
 		shared->any_request = true;
 	LWLockRelease(shared->lock);
-	webhook_shared_wake_launcher();
-}
-
-void
-webhook_shared_wake_launcher(void)
-{
-	if (shared == NULL)
-		return;
-	LWLockAcquire(shared->lock, LW_SHARED);
-	if (shared->launcher_latch != NULL)
-		SetLatch(shared->launcher_latch);
-	LWLockRelease(shared->lock);
+	wake_launcher();
 }
 
 bool
@@ -299,7 +296,7 @@ webhook_shared_unblock(Oid database)
 		}
 	}
 	LWLockRelease(shared->lock);
-	webhook_shared_wake_launcher();
+	wake_launcher();
 }
 
 /* ---------------------------------------------------------------------
@@ -512,12 +509,6 @@ void
 webhook_shared_set_state(WebhookWorkerState state)
 {
 	my_slot->info.state = state;
-}
-
-WebhookWorkerState
-webhook_shared_get_state(void)
-{
-	return my_slot->info.state;
 }
 
 void

@@ -86,9 +86,6 @@ extern void webhook_shared_request_worker(Oid database);
 /* Has a worker of this database anything claimed, under way or to record? */
 extern bool webhook_shared_is_busy(void);
 
-/* Let the launcher look for databases. */
-extern void webhook_shared_wake_launcher(void);
-
 /*
  * End a database's workers and let none start until unblocked; waits for
  * them at most five seconds.
@@ -126,7 +123,6 @@ extern void webhook_shared_free_run(int index, int number);
 extern void webhook_shared_report(Oid database, const char *message);
 
 extern void webhook_shared_set_state(WebhookWorkerState state);
-extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
 extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);

@@ -28,7 +28,6 @@
 #include "executor/spi.h"
 #include "lane.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "shared_action.h"
 #include "stats.h"
 #include "stats_store.h"

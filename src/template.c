@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/attnum.h"
 #include "mb/pg_wchar.h"
 #include "parser/scansup.h"
 #include "settings.h"

@@ -93,6 +93,9 @@ extern curl_socket_t webhook_transfer_open(WebhookTransfer *transfer,
 										   const struct curl_sockaddr *address,
 										   bool is_allowed);
 
+/* Set what is the same for all that is sent: whose certificates count, above all. */
+extern bool webhook_transfer_set_common(WebhookTransfer *transfer);
+
 /* The settings were reloaded: use no handle of before. */
 extern void webhook_transfer_reload(void);
 

@@ -18,7 +18,6 @@
 #include "guard.h"
 #include "miscadmin.h"
 #include "path.h"
-#include "utils/builtins.h"
 #include "wanted.h"
 
 List *

@@ -15,7 +15,7 @@
 
 #include "template.h"
 #include "utils/jsonb.h"
-#include "utils/rel.h"
+#include "utils/relcache.h"
 
 /* A placeholder that is neither a column nor known of the delivery. */
 typedef struct WebhookWanted
