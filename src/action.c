@@ -28,7 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "wanted.h"
-#include "workflow.h"
+#include "workflow_table.h"
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
@@ -422,7 +422,7 @@ create_action(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("workflow must not be null")));
 	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	row.workflow_id = webhook_workflow_lookup(workflow, &module, &row.owner);
+	row.workflow_id = webhook_workflow_table_lookup(workflow, &module, &row.owner);
 	row.module = module;
 	row.method = "POST";
 	row.content_type = "JSON";

@@ -159,6 +159,35 @@ webhook_action_table_read(int32 action_id, bool for_update)
 	return row;
 }
 
+List *
+webhook_action_table_list(int32 workflow_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *actions = NIL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(workflow_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	webhook_statement_execute("SELECT action_id FROM webhook.action"
+							  " WHERE workflow_id = $1 ORDER BY action_id",
+							  1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+
+		actions = lappend_int(actions,
+							  DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return actions;
+}
+
 int
 webhook_action_table_count(int32 workflow_id)
 {

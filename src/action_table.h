@@ -54,6 +54,9 @@ extern WebhookActionRow *webhook_action_table_read(int32 action_id,
 /* How many a workflow has, as of now whatever the transaction's snapshot. */
 extern int	webhook_action_table_count(int32 workflow_id);
 
+/* The action_ids of a workflow, in their order (integers). */
+extern List *webhook_action_table_list(int32 workflow_id);
+
 /* Returns action_id. */
 extern int32 webhook_action_table_insert(const WebhookActionRow *row);
 extern void webhook_action_table_update(const WebhookActionRow *row);

@@ -234,7 +234,7 @@ refuse_computing_misfits(void)
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	foreach(lc, webhook_workflow_find_computing())
+	foreach(lc, webhook_workflow_table_find_computing())
 		refuse_misfit(lfirst(lc));
 	webhook_scope_leave(&scope);
 }
@@ -287,9 +287,9 @@ on_drop(PG_FUNCTION_ARGS)
 							 " 'operator', 'type', 'schema')");
 	if (dropped == NIL)
 		PG_RETURN_VOID();
-	workflows = webhook_workflow_find(dropped);
+	workflows = webhook_workflow_table_find(dropped);
 	foreach(lc, workflows)
-		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
 	refuse_computing_misfits();
 	PG_RETURN_VOID();
@@ -329,7 +329,7 @@ on_alter(PG_FUNCTION_ARGS)
 							 " FROM pg_event_trigger_ddl_commands()"
 							 " WHERE classid = 'pg_class'::regclass");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	foreach(lc, webhook_workflow_find(webhook_ddl_descendants(altered)))
+	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
 		refuse_misfit(lfirst(lc));

@@ -183,7 +183,7 @@ make_mail(uint64 row)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	WebhookMail *mail = palloc0(sizeof(WebhookMail));
 	const char *from = webhook_smtp_from[0] != '\0' ? webhook_smtp_from :
-		psprintf("webhook@%s", webhook_mail_host_name());
+		psprintf("webhook@%s", webhook_mail_text_host_name());
 	char	   *message_id;
 	char	   *body;
 	bool		isnull;
@@ -197,7 +197,7 @@ make_mail(uint64 row)
 		mail->username = pstrdup(webhook_smtp_username);
 		mail->password = pstrdup(webhook_smtp_password);
 	}
-	mail->sender = copy_utf8(webhook_mail_plain_address(from));
+	mail->sender = copy_utf8(webhook_mail_text_plain_address(from));
 	mail->recipient = copy_utf8(webhook_statement_text(row, 2));
 
 	/* The same whenever it is sent. */
@@ -206,8 +206,8 @@ make_mail(uint64 row)
 						  strrchr(mail->sender, '@') != NULL ?
 						  strrchr(mail->sender, '@') + 1 : "localhost");
 	body = webhook_statement_text(row, 4);
-	mail->message = webhook_mail_format(from, mail->recipient, webhook_statement_text(row, 3),
-										body != NULL ? body : "", message_id);
+	mail->message = webhook_mail_text_format(from, mail->recipient, webhook_statement_text(row, 3),
+											 body != NULL ? body : "", message_id);
 	mail->message_len = strlen(mail->message);
 	mail->timeout = MAIL_TIMEOUT_MS;
 	MemoryContextSwitchTo(old);

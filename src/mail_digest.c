@@ -359,7 +359,7 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 					 "Receiver: %s\n"
 					 "Database: %s on %s\n\n",
 					 info->title, info->workflow, info->module, info->host,
-					 database != NULL ? database : "?", webhook_mail_host_name());
+					 database != NULL ? database : "?", webhook_mail_text_host_name());
 	if (!info->enabled)
 		appendStringInfo(&body,
 						 "The action is disabled: it queues nothing new, and what is queued waits. When\n"
@@ -404,7 +404,7 @@ write_mail(const Digest *digest)
 	values[2] = CStringGetTextDatum(digest->recipient);
 	values[3] = CStringGetTextDatum(subject);
 	values[4] = CStringGetTextDatum(body);
-	if (webhook_mail_is_address(digest->recipient))
+	if (webhook_mail_text_is_address(digest->recipient))
 		nulls[5] = 'n';
 	else
 		values[5] = CStringGetTextDatum("this can't be a mail address; nothing was sent");

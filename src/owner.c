@@ -37,7 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "wanted.h"
-#include "workflow.h"
+#include "workflow_table.h"
 
 /* ---------------------------------------------------------------------
  * What PostgreSQL knows
@@ -233,7 +233,7 @@ check_new_owner(WebhookWorkflow *workflow, Oid role)
 void
 webhook_owner_reassign(Oid old_role, Oid new_role)
 {
-	List	   *workflows = webhook_workflow_find_owned(old_role);
+	List	   *workflows = webhook_workflow_table_find_owned(old_role);
 	ListCell   *lc;
 	WebhookScope scope;
 
@@ -257,11 +257,11 @@ webhook_owner_drop(Oid role)
 {
 	ListCell   *lc;
 
-	foreach(lc, webhook_workflow_find_owned(role))
+	foreach(lc, webhook_workflow_table_find_owned(role))
 	{
 		WebhookWorkflow *workflow = lfirst(lc);
 
 		webhook_triggers_drop(workflow->module, workflow->workflow_id);
-		webhook_workflow_delete(workflow->workflow_id);
+		webhook_workflow_table_delete(workflow->workflow_id);
 	}
 }

@@ -177,7 +177,7 @@ run_workflow(PG_FUNCTION_ARGS)
 {
 	WebhookWorkflow *workflow;
 
-	workflow = webhook_workflow_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!workflow->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -237,10 +237,10 @@ plan_next(const WebhookWorkflow *workflow, const WebhookRunOrder *order)
 {
 	WebhookPlan *plan = webhook_schedule_parse(workflow->schedule);
 
-	webhook_workflow_set_next(order->workflow_id,
-							  webhook_schedule_next(plan, order->planned_at,
-													GetCurrentTimestamp(),
-													webhook_schedule_zone()));
+	webhook_workflow_table_set_next(order->workflow_id,
+									webhook_schedule_next(plan, order->planned_at,
+														  GetCurrentTimestamp(),
+														  webhook_schedule_zone()));
 }
 
 static void
@@ -249,7 +249,7 @@ carry_out(const WebhookRunOrder *order)
 	WebhookWorkflow *workflow;
 
 	begin("running a workflow");
-	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
 	{
 		run_name = MemoryContextStrdup(TopMemoryContext, workflow->name);
@@ -268,7 +268,7 @@ skip(const WebhookRunOrder *order)
 	WebhookWorkflow *workflow;
 
 	begin("planning the next run of a workflow");
-	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
 		plan_next(workflow, order);
 	commit();

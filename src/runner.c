@@ -191,9 +191,9 @@ plan_anew(TimestampTz now, pg_tz *zone)
 		WebhookPlan *plan;
 
 		plan = webhook_schedule_parse(SPI_getvalue(table->vals[i], table->tupdesc, 2));
-		webhook_workflow_set_next(DatumGetInt32(SPI_getbinval(table->vals[i],
-															  table->tupdesc, 1, &isnull)),
-								  webhook_schedule_next(plan, 0, now, zone));
+		webhook_workflow_table_set_next(DatumGetInt32(SPI_getbinval(table->vals[i],
+																	table->tupdesc, 1, &isnull)),
+										webhook_schedule_next(plan, 0, now, zone));
 	}
 }
 

@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "shared_action.h"
 #include "stats.h"
+#include "stats_store.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"

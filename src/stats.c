@@ -178,7 +178,7 @@ read_states(List *settled, TimestampTz now)
 		WebhookStatsEntry *entry = find_entry(flight->lane);
 
 		if (!entry->is_known)
-			webhook_stats_read(entry, my_number);
+			webhook_stats_store_read(entry, my_number);
 	}
 }
 
@@ -290,7 +290,7 @@ store(List *settled, TimestampTz now)
 
 	if (my_number == 0 && now >= next_tidy_at)
 	{
-		webhook_stats_tidy();
+		webhook_stats_store_tidy();
 		next_tidy_at = now + TIDY_INTERVAL_US;
 	}
 	hash_seq_init(&scan, entries);
@@ -300,7 +300,7 @@ store(List *settled, TimestampTz now)
 		if (!entry->is_dirty)
 			continue;
 		save_entry(entry);
-		webhook_stats_store(entry, my_number);
+		webhook_stats_store_add(entry, my_number);
 	}
 }
 

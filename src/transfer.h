@@ -14,7 +14,7 @@
 
 #include "compat.h"
 #include "gate.h"
-#include "sender.h"
+#include "send.h"
 
 #define WEBHOOK_MAX_HEAD (64 * 1024)	/* bytes of an answer's headers */
 
