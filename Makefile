@@ -56,6 +56,7 @@ OBJS = \
 	src/payload_form.o \
 	src/signature.o \
 	src/url.o \
+	src/header.o \
 	src/request.o \
 	src/address.o \
 	src/sender.o \

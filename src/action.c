@@ -16,11 +16,12 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "header.h"
 #include "miscadmin.h"
 #include "module.h"
-#include "request.h"
 #include "settings.h"
 #include "signature.h"
+#include "url.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -207,9 +208,9 @@ check_fit(WebhookActionRow *row, Oid module, bool is_new)
 	ListCell   *lc;
 	Relation	rel;
 
-	webhook_request_check_url(row->url);
+	webhook_url_check(row->url);
 	check_template(webhook_template_parse(row->url, "URL"), "URL", &context);
-	webhook_request_parse_headers(row->headers, &names, &templates);
+	webhook_header_parse(row->headers, &names, &templates);
 	foreach(lc, templates)
 		check_template(lfirst(lc),
 					   psprintf("header \"%s\"",
@@ -241,7 +242,7 @@ check_authorization(const WebhookActionRow *row)
 
 	if (row->username == NULL)
 		return;
-	webhook_request_parse_headers(row->headers, &names, &templates);
+	webhook_header_parse(row->headers, &names, &templates);
 	foreach(lc, names)
 	{
 		if (pg_strcasecmp(lfirst(lc), "Authorization") == 0)
@@ -547,8 +548,8 @@ webhook_action_load(int32 action_id)
 	action->url_template = webhook_template_parse(row->url, "URL");
 	action->payload = webhook_payload_compile(row->parameters,
 											  webhook_content_type(row->content_type));
-	webhook_request_parse_headers(row->headers, &action->header_names,
-								  &action->header_templates);
+	webhook_header_parse(row->headers, &action->header_names,
+						 &action->header_templates);
 	action->username = row->username;
 	action->password = row->password;
 	action->signing_secret = row->signing_secret;

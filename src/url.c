@@ -1,10 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * url.c
- *	  URLs, as libcurl reads them.
+ *	  URLs of actions: what can be wrong with one, whatever its placeholders
+ *	  are filled with.
  *
- * Runs in sessions that configure an action; no network is touched.  What a
- * session refuses the worker's libcurl would refuse as well, but hours later.
+ * libcurl, which will read the URL in the end, judges it here as well: what a
+ * session refuses would fail in the worker, but hours later.
+ *
+ * Runs in sessions that configure an action; no network is touched.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +15,8 @@
 
 #include <curl/curl.h>
 
+#include "payload.h"
+#include "settings.h"
 #include "url.h"
 
 /* Is there such a part, and is it not empty? */
@@ -26,8 +31,12 @@ has_part(CURLU *url, CURLUPart which)
 	return found;
 }
 
-char *
-webhook_url_check(const char *url)
+/*
+ * Is it http or https with a host and without user information?  Returns NULL,
+ * or a message without a period.
+ */
+static char *
+find_fault(const char *url)
 {
 	int			len = strspn(url, "abcdefghijklmnopqrstuvwxyz"
 							 "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
@@ -62,4 +71,65 @@ webhook_url_check(const char *url)
 		message = "URL has no host";
 	curl_url_cleanup(parsed);
 	return message == NULL ? NULL : pstrdup(message);
+}
+
+/* Does the text hold scheme, host and port completely? */
+static bool
+has_whole_authority(const char *prefix)
+{
+	const char *authority = strstr(prefix, "://");
+
+	return authority != NULL && strpbrk(authority + 3, "/?#") != NULL;
+}
+
+/* A placeholder's stand-in while the URL is judged. */
+static void
+append_stand_in(StringInfo out, const char *value, int len)
+{
+	appendStringInfoChar(out, 'x');
+}
+
+void
+webhook_url_check(const char *url)
+{
+	WebhookTemplate *tmpl = webhook_template_parse(url, "URL");
+	StringInfoData sample;
+	char	   *authority;
+	char	   *problem;
+
+	for (const char *p = url; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("URL contains a control character")));
+	}
+	if (!webhook_template_is_constant(tmpl) &&
+		!has_whole_authority(webhook_template_prefix(tmpl)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("URL has a placeholder in front of its path"),
+				 errhint("Scheme, host and port must be written out: https://example.com/${id}.")));
+
+	initStringInfo(&sample);
+	webhook_template_outline(tmpl, append_stand_in, &sample);
+	authority = strstr(sample.data, "://");
+	if (strchr(sample.data, ' ') != NULL)
+		problem = "URL contains a space";
+	else if (authority != NULL && strcspn(authority + 3, "/?#\\") == 0)
+		problem = "URL has no host";	/* libcurl would skip the slashes */
+	else
+		problem = find_fault(webhook_utf8(sample.data, sample.len));
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s", problem),
+				 errdetail("The URL is \"%s\".",
+						   strchr(url, '@') != NULL ? "..." : url),
+				 errhint("Write it as https://host/path; for Basic authentication give username and password.")));
+	if (!webhook_allow_http && pg_strncasecmp(url, "https:", 6) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("URL scheme \"http\" is not allowed"),
+				 errhint("Use https, or set webhook.allow_http.")));
 }

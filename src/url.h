@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * url.h
- *	  URLs, as libcurl reads them.
+ *	  URLs of actions.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,10 +9,9 @@
 #define WEBHOOK_URL_H
 
 /*
- * Check a URL by libcurl's URL parser: returns NULL if it is http or https with
- * a host and without user information, else a message (palloc'd; no trailing
- * period).
+ * At configuration: raise an error with a hint for a URL template that can't
+ * be right, whatever its placeholders are filled with.
  */
-extern char *webhook_url_check(const char *url);
+extern void webhook_url_check(const char *url);
 
 #endif							/* WEBHOOK_URL_H */
