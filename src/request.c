@@ -14,7 +14,6 @@
 #include "request.h"
 #include "settings.h"
 #include "signature.h"
-#include "utils/builtins.h"
 #include "utils/formatting.h"
 
 #define USER_AGENT "webhook/" WEBHOOK_VERSION " (PostgreSQL)"
