@@ -13,7 +13,10 @@ OBJS = \
 	src/webhook.o \
 	src/settings.o \
 	src/shared.o \
+	src/shared_action.o \
+	src/commit.o \
 	src/catalog.o \
+	src/statement.o \
 	src/module.o \
 	src/owner.o \
 	src/criteria.o \
@@ -34,11 +37,14 @@ OBJS = \
 	src/gate.o \
 	src/guard.o \
 	src/expression.o \
+	src/name.o \
 	src/path.o \
+	src/wanted.o \
 	src/computed.o \
 	src/record.o \
 	src/move.o \
-	src/document.o \
+	src/export.o \
+	src/import.o \
 	src/delivery.o \
 	src/recompute.o \
 	src/log_table.o \
@@ -50,19 +56,24 @@ OBJS = \
 	src/payload_xml.o \
 	src/payload_form.o \
 	src/signature.o \
+	src/url.o \
+	src/header.o \
 	src/request.o \
 	src/address.o \
 	src/sender.o \
+	src/network.o \
 	src/transfer.o \
 	src/watch.o \
 	src/smtp.o \
 	src/mail.o \
+	src/mail_note.o \
 	src/mail_digest.o \
 	src/mail_text.o \
 	src/resolver.o \
 	src/answer.o \
 	src/text.o \
 	src/queue.o \
+	src/flight.o \
 	src/lane.o \
 	src/origin.o \
 	src/settle.o \
@@ -73,6 +84,7 @@ OBJS = \
 	src/purge.o \
 	src/turn.o \
 	src/worker.o \
+	src/process.o \
 	src/launcher.o \
 	src/progress.o \
 	src/stat_action.o \

@@ -15,22 +15,21 @@
 #include "action_table.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "catalog.h"
-#include "computed.h"
 #include "fmgr.h"
+#include "header.h"
 #include "miscadmin.h"
 #include "module.h"
-#include "request.h"
 #include "settings.h"
 #include "signature.h"
+#include "url.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
-#include "workflow.h"
+#include "wanted.h"
+#include "workflow_table.h"
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
@@ -177,7 +176,7 @@ check_template(const WebhookTemplate *tmpl, const char *what, void *arg)
 	FitContext *context = arg;
 
 	webhook_template_check(tmpl, context->module, what);
-	context->wanted = webhook_computed_collect(context->wanted, tmpl, what);
+	context->wanted = webhook_wanted_collect(context->wanted, tmpl, what);
 }
 
 static void
@@ -209,9 +208,9 @@ check_fit(WebhookActionRow *row, Oid module, bool is_new)
 	ListCell   *lc;
 	Relation	rel;
 
-	webhook_request_check_url(row->url);
+	webhook_url_check(row->url);
 	check_template(webhook_template_parse(row->url, "URL"), "URL", &context);
-	webhook_request_parse_headers(row->headers, &names, &templates);
+	webhook_header_parse(row->headers, &names, &templates);
 	foreach(lc, templates)
 		check_template(lfirst(lc),
 					   psprintf("header \"%s\"",
@@ -228,9 +227,9 @@ check_fit(WebhookActionRow *row, Oid module, bool is_new)
 		return;
 	}
 	rel = table_open(module, AccessShareLock);
-	row->computed = webhook_computed_compile(context.wanted,
-											 module == row->module ? row->computed : NULL,
-											 rel, row->owner, is_new);
+	row->computed = webhook_wanted_compile(context.wanted,
+										   module == row->module ? row->computed : NULL,
+										   rel, row->owner, is_new);
 	table_close(rel, NoLock);
 }
 
@@ -243,7 +242,7 @@ check_authorization(const WebhookActionRow *row)
 
 	if (row->username == NULL)
 		return;
-	webhook_request_parse_headers(row->headers, &names, &templates);
+	webhook_header_parse(row->headers, &names, &templates);
 	foreach(lc, names)
 	{
 		if (pg_strcasecmp(lfirst(lc), "Authorization") == 0)
@@ -309,7 +308,7 @@ webhook_action_fit(int32 action_id, Oid module)
 	error_context_stack = &context;
 	check_fit(row, module, row->module != module);
 	error_context_stack = context.previous;
-	if (!webhook_computed_is_same(row->computed, computed))
+	if (!webhook_wanted_is_same(row->computed, computed))
 		webhook_action_table_update(row);
 }
 
@@ -424,7 +423,7 @@ create_action(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("workflow must not be null")));
 	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	row.workflow_id = webhook_workflow_lookup(workflow, &module, &row.owner);
+	row.workflow_id = webhook_workflow_table_lookup(workflow, &module, &row.owner);
 	row.module = module;
 	row.method = "POST";
 	row.content_type = "JSON";
@@ -549,8 +548,8 @@ webhook_action_load(int32 action_id)
 	action->url_template = webhook_template_parse(row->url, "URL");
 	action->payload = webhook_payload_compile(row->parameters,
 											  webhook_content_type(row->content_type));
-	webhook_request_parse_headers(row->headers, &action->header_names,
-								  &action->header_templates);
+	webhook_header_parse(row->headers, &action->header_names,
+						 &action->header_templates);
 	action->username = row->username;
 	action->password = row->password;
 	action->signing_secret = row->signing_secret;

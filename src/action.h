@@ -38,7 +38,7 @@ typedef struct WebhookAction
 	bool		ordered;
 	int			max_in_flight;	/* 0: webhook.max_in_flight_per_action */
 	int			rate_limit;		/* requests a second; 0: none */
-	Jsonb	   *computed;		/* see computed.h; NULL: nothing */
+	Jsonb	   *computed;		/* see wanted.h; NULL: nothing */
 } WebhookAction;
 
 /*

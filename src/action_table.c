@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "statement.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/snapmgr.h"
@@ -58,14 +59,6 @@ static const char *const update_sql =
 	" headers = $10, client_certificate = $11, timeout = $12,"
 	" retry_schedule = $13, ordered = $14, max_in_flight = $15,"
 	" rate_limit = $16, computed = $17, enabled = $2 WHERE action_id = $1";
-
-static void
-execute(const char *sql, int n, const Oid *types, Datum *values,
-		const char *nulls)
-{
-	if (SPI_execute_with_args(sql, n, (Oid *) types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
-}
 
 /* ---------------------------------------------------------------------
  * Reading
@@ -157,13 +150,42 @@ webhook_action_table_read(int32 action_id, bool for_update)
 	values[0] = Int32GetDatum(action_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	execute(for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
-			1, types, values, NULL);
+	webhook_statement_execute(for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
+							  1, types, values, NULL);
 	if (SPI_processed > 0)
 		row = read_row(context);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return row;
+}
+
+List *
+webhook_action_table_list(int32 workflow_id)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *actions = NIL;
+	Oid			types[1] = {INT4OID};
+	Datum		values[1];
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(workflow_id);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	webhook_statement_execute("SELECT action_id FROM webhook.action"
+							  " WHERE workflow_id = $1 ORDER BY action_id",
+							  1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		bool		isnull;
+
+		actions = lappend_int(actions,
+							  DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	webhook_scope_leave(&scope);
+	return actions;
 }
 
 int
@@ -260,8 +282,8 @@ write_secrets(int32 action_id, const WebhookActionRow *row)
 	TupleTableSlot *slot;
 
 	values[0] = Int32GetDatum(action_id);
-	execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
-			1, types, values, NULL);
+	webhook_statement_execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
+							  1, types, values, NULL);
 
 	rel = table_open(webhook_catalog_relation(WEBHOOK_REL_SECRET), RowExclusiveLock);
 	estate = CreateExecutorState();
@@ -303,7 +325,7 @@ webhook_action_table_insert(const WebhookActionRow *row)
 	nulls[0] = 'n';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	execute(insert_sql, N_COLUMNS, types, values, nulls);
+	webhook_statement_execute(insert_sql, N_COLUMNS, types, values, nulls);
 	action_id = DatumGetInt32(read_plain(1));
 	write_secrets(action_id, row);
 	SPI_finish();
@@ -326,7 +348,7 @@ webhook_action_table_update(const WebhookActionRow *row)
 	values[1] = BoolGetDatum(row->enabled);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	execute(update_sql, N_COLUMNS, types, values, nulls);
+	webhook_statement_execute(update_sql, N_COLUMNS, types, values, nulls);
 	write_secrets(row->action_id, row);
 	SPI_finish();
 	webhook_scope_leave(&scope);
@@ -343,14 +365,14 @@ webhook_action_table_delete(int32 action_id)
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	/* What is under way ends by itself. */
-	execute("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
-			" completed_at = pg_catalog.clock_timestamp(), error = 'action was dropped'"
-			" WHERE action_id = $1 AND retry_at IS NOT NULL"
-			" AND status <> 'Dispatched'", 1, types, values, NULL);
-	execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
-			1, types, values, NULL);
-	execute("DELETE FROM webhook.action WHERE action_id = $1",
-			1, types, values, NULL);
+	webhook_statement_execute("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
+							  " completed_at = pg_catalog.clock_timestamp(), error = 'action was dropped'"
+							  " WHERE action_id = $1 AND retry_at IS NOT NULL"
+							  " AND status <> 'Dispatched'", 1, types, values, NULL);
+	webhook_statement_execute("DELETE FROM webhook.action_secret WHERE action_id = $1",
+							  1, types, values, NULL);
+	webhook_statement_execute("DELETE FROM webhook.action WHERE action_id = $1",
+							  1, types, values, NULL);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 }

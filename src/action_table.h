@@ -35,7 +35,7 @@ typedef struct WebhookActionRow
 	int32		max_in_flight;
 	int32		rate_limit;
 	bool		enabled;
-	Jsonb	   *computed;		/* see computed.h */
+	Jsonb	   *computed;		/* see wanted.h */
 	char	   *password;
 	char	   *signing_secret;
 	char	   *previous_secret;
@@ -53,6 +53,9 @@ extern WebhookActionRow *webhook_action_table_read(int32 action_id,
 
 /* How many a workflow has, as of now whatever the transaction's snapshot. */
 extern int	webhook_action_table_count(int32 workflow_id);
+
+/* The action_ids of a workflow, in their order (integers). */
+extern List *webhook_action_table_list(int32 workflow_id);
 
 /* Returns action_id. */
 extern int32 webhook_action_table_insert(const WebhookActionRow *row);

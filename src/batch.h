@@ -18,6 +18,24 @@
 extern void webhook_batch_enter(void);
 extern void webhook_batch_leave(bool is_error);
 
+/* Call a function between the two. */
+static inline void
+webhook_batch_call(void (*function) (void *), void *arg)
+{
+	webhook_batch_enter();
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_CATCH();
+	{
+		webhook_batch_leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	webhook_batch_leave(false);
+}
+
 /*
  * Add a row of webhook_log: at once, or together with others.  The arrays have
  * an element for each column that the install script creates.

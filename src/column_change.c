@@ -28,7 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
-#include "workflow.h"
+#include "workflow_table.h"
 
 PG_FUNCTION_INFO_V1(before_alter);
 
@@ -185,8 +185,8 @@ before_alter(PG_FUNCTION_ARGS)
 	/* What PostgreSQL will refuse is none of ours. */
 	if (!OidIsValid(relid) || !webhook_class_ownercheck(relid, GetUserId()))
 		PG_RETURN_VOID();
-	workflows = webhook_workflow_find(name->inh ? webhook_ddl_descendants(list_make1_oid(relid)) :
-									  list_make1_oid(relid));
+	workflows = webhook_workflow_table_find(name->inh ? webhook_ddl_descendants(list_make1_oid(relid)) :
+											list_make1_oid(relid));
 	if (workflows == NIL)
 		PG_RETURN_VOID();
 	/* First the parent, as ALTER TABLE does it. */

@@ -1,12 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * computed.h
- *	  Related and computed values: checked at configuration, read once for an
- *	  event.
- *
- * What is configured is a jsonb object: for each placeholder ${path} and
- * ${= expression} its text between the braces, with the SQL that computes it
- * (see expression.h).
+ *	  Related and computed values, read once for an event.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,38 +9,10 @@
 #define WEBHOOK_COMPUTED_H
 
 #include "access/htup.h"
-#include "template.h"
-#include "utils/rel.h"
+#include "utils/jsonb.h"
+#include "utils/relcache.h"
 
-/* A placeholder that is neither a column nor known of the delivery. */
-typedef struct WebhookWanted
-{
-	const WebhookPlaceholder *placeholder;
-	const char *what;			/* the place where it is written, for messages */
-} WebhookWanted;
-
-/* Append what a template wants (WebhookWanted *) to a list. */
-extern List *webhook_computed_collect(List *wanted, const WebhookTemplate *tmpl,
-									  const char *what);
-
-/*
- * The SQL of all that is wanted; NULL: nothing is.  What "known" (may be NULL)
- * has is kept as long as all that it names exists; a path to what was renamed
- * is found anew.  is_new: the configuration is being changed, and the owner of
- * the workflow must be able to read all that is read.  Raises what
- * webhook_path_compile, webhook_expression_compile and PostgreSQL's planner
- * do.
- */
-extern Jsonb *webhook_computed_compile(List *wanted, Jsonb *known,
-									   Relation module, Oid owner, bool is_new);
-
-/* Raise an error unless the role can read all that is read. */
-extern void webhook_computed_check(Jsonb *compiled, Relation module, Oid role);
-
-extern bool webhook_computed_is_same(Jsonb *a, Jsonb *b);
-
-/* ---- for events: what a workflow's actions want, kept from event to event ---- */
-
+/* What a workflow's actions want, kept from event to event. */
 typedef struct WebhookComputed WebhookComputed;
 
 extern WebhookComputed *webhook_computed_create(Oid module, Oid owner);

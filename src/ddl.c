@@ -29,6 +29,7 @@
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "owner.h"
+#include "statement.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
 #include "utils/lsyscache.h"
@@ -70,25 +71,14 @@ static List *
 read_relations(const char *sql)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	List	   *result = NIL;
+	List	   *result;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	if (SPI_execute(sql, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not execute: %s", sql);
-	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		result = lappend_oid(result,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &isnull)));
-	}
-	MemoryContextSwitchTo(old);
+	result = webhook_statement_oids(context);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return result;
@@ -244,7 +234,7 @@ refuse_computing_misfits(void)
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	foreach(lc, webhook_workflow_find_computing())
+	foreach(lc, webhook_workflow_table_find_computing())
 		refuse_misfit(lfirst(lc));
 	webhook_scope_leave(&scope);
 }
@@ -297,9 +287,9 @@ on_drop(PG_FUNCTION_ARGS)
 							 " 'operator', 'type', 'schema')");
 	if (dropped == NIL)
 		PG_RETURN_VOID();
-	workflows = webhook_workflow_find(dropped);
+	workflows = webhook_workflow_table_find(dropped);
 	foreach(lc, workflows)
-		webhook_workflow_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
 	refuse_computing_misfits();
 	PG_RETURN_VOID();
@@ -339,7 +329,7 @@ on_alter(PG_FUNCTION_ARGS)
 							 " FROM pg_event_trigger_ddl_commands()"
 							 " WHERE classid = 'pg_class'::regclass");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	foreach(lc, webhook_workflow_find(webhook_ddl_descendants(altered)))
+	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
 		refuse_misfit(lfirst(lc));

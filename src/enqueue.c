@@ -13,6 +13,7 @@
 #include "catalog.h"
 #include "catalog/partition.h"
 #include "commands/trigger.h"
+#include "commit.h"
 #include "event.h"
 #include "fmgr.h"
 #include "move.h"
@@ -196,7 +197,7 @@ config_changed(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
 	CacheInvalidateRelcacheByRelid(webhook_catalog_relation(WEBHOOK_REL_ACTION));
-	webhook_shared_rescan_at_commit();
+	webhook_commit_rescan();
 	if (CALLED_AS_TRIGGER(fcinfo) &&
 		RelationGetRelid(trigdata->tg_relation) ==
 		webhook_catalog_relation(WEBHOOK_REL_WORKFLOW))
@@ -214,6 +215,6 @@ Datum
 log_changed(PG_FUNCTION_ARGS)
 {
 	if (!webhook_shared_is_worker())
-		webhook_shared_rescan_at_commit();
+		webhook_commit_rescan();
 	return PointerGetDatum(NULL);
 }

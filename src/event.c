@@ -14,14 +14,14 @@
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "commit.h"
 #include "event.h"
 #include "executor/spi.h"
 #include "log_table.h"
-#include "mail.h"
+#include "mail_note.h"
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"
-#include "shared.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -376,7 +376,7 @@ add_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 		webhook_batch_add(values, nulls);
 
 		if (error == NULL)
-			webhook_shared_wake_at_commit(action->action_id, now);
+			webhook_commit_wake(action->action_id, now);
 		else
 			webhook_mail_note_queued(log_id, action->action_id,
 									 record->record_id, error);

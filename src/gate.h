@@ -8,7 +8,7 @@
 #ifndef WEBHOOK_GATE_H
 #define WEBHOOK_GATE_H
 
-#include "sender.h"
+#include "send.h"
 
 typedef struct WebhookGate WebhookGate;
 

@@ -23,6 +23,7 @@
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/user.h"
+#include "commit.h"
 #include "executor/executor.h"
 #include "hooks.h"
 #include "miscadmin.h"
@@ -89,39 +90,28 @@ makes_version(Node *command)
 	return name != NULL && strcmp(name, "webhook") == 0;
 }
 
-static void
-call_process_utility(PlannedStmt *pstmt, const char *query_string,
-					 bool read_only_tree, ProcessUtilityContext context,
-					 ParamListInfo params, QueryEnvironment *query_env,
-					 DestReceiver *dest, QueryCompletion *qc)
+/* A command, as the hook was given it. */
+typedef struct Utility
 {
-	if (prev_process_utility)
-		prev_process_utility(pstmt, query_string, read_only_tree, context,
-							 params, query_env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query_string, read_only_tree, context,
-								params, query_env, dest, qc);
-}
+	PlannedStmt *pstmt;
+	const char *query_string;
+	bool		read_only_tree;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *query_env;
+	DestReceiver *dest;
+	QueryCompletion *qc;
+} Utility;
 
-/* Its triggers are fired here, and not by the executor. */
 static void
-copy_from(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
-		  ProcessUtilityContext context, ParamListInfo params,
-		  QueryEnvironment *query_env, DestReceiver *dest, QueryCompletion *qc)
+call_process_utility(void *arg)
 {
-	webhook_batch_enter();
-	PG_TRY();
-	{
-		call_process_utility(pstmt, query_string, read_only_tree, context,
-							 params, query_env, dest, qc);
-	}
-	PG_CATCH();
-	{
-		webhook_batch_leave(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	webhook_batch_leave(false);
+	Utility    *u = arg;
+	ProcessUtility_hook_type function = prev_process_utility ?
+		prev_process_utility : standard_ProcessUtility;
+
+	function(u->pstmt, u->query_string, u->read_only_tree, u->context,
+			 u->params, u->query_env, u->dest, u->qc);
 }
 
 /* A role's workflows go where its other objects went. */
@@ -142,6 +132,9 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 				ParamListInfo params, QueryEnvironment *query_env,
 				DestReceiver *dest, QueryCompletion *qc)
 {
+	Utility		utility = {
+		pstmt, query_string, read_only_tree, context, params, query_env, dest, qc
+	};
 	Node	   *command = pstmt->utilityStmt;
 	const Oid	database = find_claimed_database(command);
 
@@ -150,8 +143,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		webhook_shared_block(database);
 		PG_TRY();
 		{
-			call_process_utility(pstmt, query_string, read_only_tree, context,
-								 params, query_env, dest, qc);
+			call_process_utility(&utility);
 		}
 		PG_FINALLY();
 		{
@@ -161,15 +153,14 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		return;
 	}
 
+	/* The triggers of COPY are fired here, and not by the executor. */
 	if (IsA(command, CopyStmt) && ((CopyStmt *) command)->is_from)
 	{
-		copy_from(pstmt, query_string, read_only_tree, context, params,
-				  query_env, dest, qc);
+		webhook_batch_call(call_process_utility, &utility);
 		return;
 	}
 
-	call_process_utility(pstmt, query_string, read_only_tree, context,
-						 params, query_env, dest, qc);
+	call_process_utility(&utility);
 	if (IsA(command, ReassignOwnedStmt) && webhook_catalog_exists())
 		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
@@ -180,8 +171,10 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 }
 
 static void
-call_executor_finish(QueryDesc *query)
+call_executor_finish(void *arg)
 {
+	QueryDesc  *query = arg;
+
 	if (prev_executor_finish)
 		prev_executor_finish(query);
 	else
@@ -192,22 +185,9 @@ static void
 executor_finish(QueryDesc *query)
 {
 	if (query->operation == CMD_SELECT && !query->plannedstmt->hasModifyingCTE)
-	{
 		call_executor_finish(query);
-		return;
-	}
-	webhook_batch_enter();
-	PG_TRY();
-	{
-		call_executor_finish(query);
-	}
-	PG_CATCH();
-	{
-		webhook_batch_leave(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	webhook_batch_leave(false);
+	else
+		webhook_batch_call(call_executor_finish, query);
 }
 
 static void
@@ -218,7 +198,7 @@ on_object_access(ObjectAccessType access, Oid class_id, Oid object_id,
 		prev_object_access(access, class_id, object_id, sub_id, arg);
 
 	if (access == OAT_DROP && class_id == ExtensionRelationId)
-		webhook_shared_rescan_at_commit();
+		webhook_commit_rescan();
 }
 
 void

@@ -20,7 +20,7 @@
 #include "durable.h"
 #include "lane.h"
 #include "settings.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -29,14 +29,12 @@
 #define MAX_PREFETCH 1000
 #define PREFETCH_US 25000		/* claim what is completed in this time */
 #define MAX_CLAIM_BYTES (8 * 1024 * 1024)
-#define MAX_RETRY_AFTER (24 * 60 * 60)	/* seconds */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
 #define FEW 2					/* in flight: may go whatever others do */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
-static ResourceOwner sending_owner = NULL;	/* signing needs one */
 static int	total_ready = 0;
 
 void
@@ -49,7 +47,7 @@ webhook_lane_init(void)
 	info.hcxt = TopMemoryContext;
 	lanes = hash_create("webhook lanes", 64, &info,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	sending_owner = ResourceOwnerCreate(NULL, "webhook sender");
+	webhook_flight_init();
 }
 
 WebhookLane *
@@ -210,107 +208,14 @@ webhook_lane_adapt(WebhookLane *lane, int64 elapsed_us)
 	lane->completed = 0;
 }
 
-/* ---------------------------------------------------------------------
- * From a delivery to a request
- * ---------------------------------------------------------------------
- */
-
-static void
-render(WebhookFlight *flight, const WebhookDelivery *delivery)
-{
-	WebhookLane *lane = flight->lane;
-	WebhookEvent event;
-
-	event.record = delivery->record;
-	event.old_record = delivery->old_record;
-	event.computed = delivery->computed;
-	event.webhook_id = delivery->webhook_id;
-	event.operation = delivery->operation;
-	event.module = lane->action->module_name;
-	event.record_id = delivery->record_id;
-	event.attempt = delivery->attempts + 1;
-	event.timestamp = delivery->queued_at;
-	flight->request = webhook_request_render(lane->action, &event);
-}
-
-/*
- * Render, and turn an error into text.  Where the server's encoding is UTF-8
- * rendering touches no catalog and is done outside any transaction; else
- * there is one, and the row has a subtransaction of its own.
- */
-static char *
-render_guarded(WebhookFlight *flight, const WebhookDelivery *delivery)
-{
-	bool		in_transaction = IsTransactionState();
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
-
-	if (in_transaction)
-		BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(flight->context);
-	PG_TRY();
-	{
-		render(flight, delivery);
-		if (in_transaction)
-			ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(flight->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (in_transaction)
-			RollbackAndReleaseCurrentSubTransaction();
-		problem = error->message;
-		flight->request = NULL;
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	return problem;
-}
-
-static void
-fill_result(WebhookFlight *flight, WebhookVerdict verdict, char *error)
-{
-	WebhookResult *result = &flight->result;
-
-	result->verdict = verdict;
-	result->log_id = flight->log_id;
-	result->tid = flight->tid;
-	result->action_id = flight->lane->action_id;
-	result->ordered = flight->ordered;
-	result->record_id = flight->record_id;
-	result->attempts = flight->attempts;
-	result->retries = flight->retries;
-	result->retry_at = 0;
-	result->error = error;
-}
-
 WebhookFlight *
 webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
-	MemoryContext old = CurrentMemoryContext;
-	MemoryContext context;
-	WebhookFlight *flight;
+	WebhookFlight *flight = webhook_flight_make(lane->action_id, delivery);
 	char	   *problem = lane->problem;
 	Size		size = 64;
 
-	context = AllocSetContextCreate(TopMemoryContext, "webhook flight",
-									ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(context);
-	flight = palloc0(sizeof(WebhookFlight));
-	flight->context = context;
 	flight->lane = lane;
-	flight->log_id = delivery->log_id;
-	flight->tid = delivery->tid;
-	flight->ordered = delivery->ordered;
-	flight->webhook_id = pstrdup(delivery->webhook_id);
-	flight->record_id = delivery->record_id ? pstrdup(delivery->record_id) : NULL;
-	flight->attempts = delivery->attempts;
-	flight->retries = delivery->retries;
-
 	if (delivery->record != NULL)
 		size += VARSIZE(delivery->record);
 	if (delivery->old_record != NULL)
@@ -319,11 +224,10 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 		(lane->average_size * 7 + size) / 8;
 
 	if (problem == NULL)
-		problem = render_guarded(flight, delivery);
-	MemoryContextSwitchTo(old);
+		problem = webhook_flight_render(flight, lane->action, delivery);
 	if (problem != NULL)
 	{
-		fill_result(flight, WEBHOOK_UNSENDABLE, problem);
+		webhook_flight_end(flight, WEBHOOK_UNSENDABLE, problem);
 		return flight;
 	}
 	dlist_push_tail(&lane->ready, &flight->node);
@@ -336,61 +240,6 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
  * Sending
  * ---------------------------------------------------------------------
  */
-
-/* The path of an action's client certificate; NULL: none. */
-static char *
-get_certificate_path(const WebhookAction *action)
-{
-	if (action->client_certificate == NULL)
-		return NULL;
-	return psprintf("%s/%s", webhook_certificate_directory,
-					action->client_certificate);
-}
-
-static void
-send_flight(WebhookFlight *flight, TimestampTz now)
-{
-	WebhookLane *lane = flight->lane;
-	WebhookAction *action = lane->action;
-	WebhookRequest *request = flight->request;
-	WebhookSend *send = &flight->send;
-	MemoryContext old = MemoryContextSwitchTo(flight->context);
-	ResourceOwner old_owner = CurrentResourceOwner;
-	ListCell   *lc;
-	int			n = 0;
-
-	/* No transaction is open, and PostgreSQL's HMAC asks for an owner. */
-	CurrentResourceOwner = sending_owner;
-	webhook_request_stamp(request, action, flight->webhook_id, now);
-	CurrentResourceOwner = old_owner;
-
-	send->context = flight->context;
-	send->owner = flight;
-	send->method = request->method;
-	send->url = request->url;
-	send->headers = palloc((list_length(request->headers) + 1) * sizeof(char *));
-	foreach(lc, request->headers)
-	{
-		WebhookHeader *header = lfirst(lc);
-
-		send->headers[n++] = psprintf("%s: %s", header->name, header->value);
-	}
-	send->headers[n] = NULL;
-	if (action->username != NULL)
-	{
-		send->username = action->username;
-		send->password = action->password == NULL ? "" : action->password;
-	}
-	send->client_certificate = get_certificate_path(action);
-	send->body = request->body;
-	send->body_len = request->body_len;
-	send->timeout = action->timeout > 0 ? action->timeout : webhook_timeout;
-	send->connect_timeout = webhook_connect_timeout;
-	send->response_limit = webhook_log_response_size;
-	MemoryContextSwitchTo(old);
-
-	webhook_sender_send(send);
-}
 
 /*
  * May a lane have one more in flight, with what others may come to need?  What
@@ -417,8 +266,8 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 
 	if (lane->n_ready == 0 || lane->action == NULL)
 		return false;
-	if (!webhook_shared_acquire(lane->action_id, get_limit(lane),
-								lane->action->rate_limit, now, &moment))
+	if (!webhook_shared_action_acquire(lane->action_id, get_limit(lane),
+									   lane->action->rate_limit, now, &moment))
 	{
 		if (moment != 0 && (*next == 0 || moment < *next))
 			*next = moment;
@@ -431,7 +280,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	total_ready--;
 	lane->in_flight++;
 	dlist_push_tail(&lane->flying, &flight->node);
-	send_flight(flight, now);
+	webhook_flight_send(flight, lane->action, now);
 	return true;
 }
 
@@ -477,31 +326,6 @@ webhook_lane_dispatch(int max_in_flight)
  * ---------------------------------------------------------------------
  */
 
-/* When a failed delivery is tried again; 0: never. */
-static TimestampTz
-schedule_retry(const WebhookFlight *flight, TimestampTz now)
-{
-	const WebhookAction *action = flight->lane->action;
-	int			n = webhook_default_schedule->n_delays;
-	const int64 *delays = webhook_default_schedule->delays;
-	TimestampTz retry_at;
-
-	if (flight->send.http_status == 410)
-		return 0;				/* Standard Webhooks: gone for good */
-	if (action != NULL && action->n_retries >= 0)
-	{
-		n = action->n_retries;
-		delays = action->retry_delays;
-	}
-	if (flight->retries >= n)
-		return 0;
-	retry_at = now + delays[flight->retries];
-	if (flight->send.retry_after > 0)
-		retry_at = Max(retry_at, now + USECS_PER_SEC *
-					   Min(flight->send.retry_after, MAX_RETRY_AFTER));
-	return retry_at;
-}
-
 /* It was not the receiver's failure: no attempt, and soon again. */
 static void
 release_after_local_failure(WebhookFlight *flight)
@@ -519,7 +343,7 @@ release_after_local_failure(WebhookFlight *flight)
 	lane->local_failure_at = now;
 	for (int i = 1; i < lane->local_failures && pause < MAX_LOCAL_PAUSE; i++)
 		pause *= 2;
-	fill_result(flight, WEBHOOK_RELEASED, flight->send.error);
+	webhook_flight_end(flight, WEBHOOK_RELEASED, flight->send.error);
 	flight->result.retry_at = now +
 		Min(pause, MAX_LOCAL_PAUSE) * USECS_PER_SEC;
 }
@@ -529,7 +353,6 @@ webhook_lane_finish(void)
 {
 	WebhookSend *send = webhook_sender_done();
 	WebhookFlight *flight;
-	WebhookResult *result;
 	TimestampTz now;
 
 	if (send == NULL)
@@ -538,7 +361,7 @@ webhook_lane_finish(void)
 	dlist_delete(&flight->node);
 	flight->lane->in_flight--;
 	flight->lane->completed++;
-	webhook_shared_release(flight->lane->action_id);
+	webhook_shared_action_release(flight->lane->action_id);
 
 	flight->lane->is_suspect = send->outcome == WEBHOOK_UNANSWERED &&
 		send->duration >= send->timeout * INT64CONST(1000);
@@ -554,19 +377,7 @@ webhook_lane_finish(void)
 	}
 	if (send->outcome != WEBHOOK_UNRESOLVED)
 		flight->lane->local_failures = 0;
-	fill_result(flight, send->error == NULL ? WEBHOOK_SUCCEEDED : WEBHOOK_FAILED,
-				send->error);
-	result = &flight->result;
-	result->resent = send->resent;
-	result->attempts = flight->attempts + send->resent + 1;
-	result->started_at = send->started_at;
-	result->duration = send->duration;
-	result->http_status = send->http_status;
-	if (result->verdict == WEBHOOK_FAILED)
-	{
-		result->retry_at = schedule_retry(flight, now);
-		result->retries = flight->retries + 1;
-	}
+	webhook_flight_judge(flight, flight->lane->action, now);
 	return flight;
 }
 
@@ -581,7 +392,7 @@ release_flights(dlist_head *flights, List *released)
 		WebhookFlight *flight = dlist_container(WebhookFlight, node, iter.cur);
 
 		dlist_delete(&flight->node);
-		fill_result(flight, WEBHOOK_RELEASED, NULL);
+		webhook_flight_end(flight, WEBHOOK_RELEASED, NULL);
 		flight->result.retry_at = now;
 		released = lappend(released, flight);
 	}
@@ -604,7 +415,7 @@ webhook_lane_release(bool also_in_flight)
 		if (also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)
-				webhook_shared_release(lane->action_id);
+				webhook_shared_action_release(lane->action_id);
 			lane->in_flight = 0;
 			released = release_flights(&lane->flying, released);
 		}

@@ -9,11 +9,7 @@
 #ifndef WEBHOOK_LANE_H
 #define WEBHOOK_LANE_H
 
-#include "action.h"
-#include "lib/ilist.h"
-#include "queue.h"
-#include "request.h"
-#include "sender.h"
+#include "flight.h"
 
 /* One action.  Lanes live as long as the worker. */
 typedef struct WebhookLane
@@ -43,24 +39,6 @@ typedef struct WebhookLane
 	TimestampTz local_failure_at;	/* the last one */
 	TimestampTz local_failure_since;	/* the first one */
 } WebhookLane;
-
-/* One claimed delivery, until it is settled. */
-typedef struct WebhookFlight
-{
-	dlist_node	node;
-	MemoryContext context;		/* of all below */
-	WebhookLane *lane;
-	int64		log_id;
-	ItemPointerData tid;		/* of its row since it was claimed */
-	bool		ordered;
-	char	   *webhook_id;
-	char	   *record_id;
-	int			attempts;		/* before this one */
-	int			retries;
-	WebhookRequest *request;	/* NULL: can't be rendered */
-	WebhookSend send;
-	WebhookResult result;
-} WebhookFlight;
 
 extern void webhook_lane_init(void);
 

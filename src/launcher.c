@@ -22,7 +22,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/dbcommands.h"
+#include "commit.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "launcher.h"
@@ -30,6 +30,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process.h"
 #include "settings.h"
 #include "shared.h"
 #include "storage/ipc.h"
@@ -37,11 +38,9 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #define LOOK_INTERVAL_MS 60000	/* between looks for new databases */
 #define MAX_STARTING 4			/* workers that have yet to look around */
@@ -75,18 +74,13 @@ PG_FUNCTION_INFO_V1(start_worker);
 void
 webhook_launcher_init(void)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker launcher;
 
 	if (!process_shared_preload_libraries_in_progress)
 		return;
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 5;
-	strlcpy(worker.bgw_library_name, "webhook", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "webhook_launcher_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "webhook launcher", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "webhook launcher", BGW_MAXLEN);
-	RegisterBackgroundWorker(&worker);
+	webhook_process_describe(&launcher, "webhook launcher", "webhook_launcher_main");
+	launcher.bgw_restart_time = 5;
+	RegisterBackgroundWorker(&launcher);
 }
 
 static Charge *
@@ -270,38 +264,20 @@ check_worker(Charge *charge, TimestampTz now)
 static void
 start_charge(Charge *charge, TimestampTz now)
 {
-	BackgroundWorker worker = {0};
-	MemoryContext old;
-	bool		is_registered;
+	BackgroundWorker worker;
 
 	charge->slot = webhook_shared_reserve(charge->key.database,
 										  charge->key.number);
-	is_registered = charge->slot >= 0;
-	if (is_registered)
+	if (charge->slot >= 0)
 	{
-		worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-			BGWORKER_BACKEND_DATABASE_CONNECTION;
-		worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-		worker.bgw_restart_time = BGW_NEVER_RESTART;
-		strlcpy(worker.bgw_library_name, "webhook", BGW_MAXLEN);
-		strlcpy(worker.bgw_function_name, "webhook_worker_main", BGW_MAXLEN);
-		strlcpy(worker.bgw_name, "webhook worker", BGW_MAXLEN);
-		strlcpy(worker.bgw_type, "webhook worker", BGW_MAXLEN);
-		worker.bgw_main_arg = Int32GetDatum(charge->slot);
-		worker.bgw_notify_pid = MyProcPid;
-		old = MemoryContextSwitchTo(TopMemoryContext);
-		is_registered = RegisterDynamicBackgroundWorker(&worker, &charge->handle);
-		MemoryContextSwitchTo(old);
-		if (!is_registered)
+		webhook_process_describe(&worker, "webhook worker", "webhook_worker_main");
+		if (webhook_process_start(&worker, charge->slot, &charge->handle))
 		{
-			webhook_shared_free(charge->slot);
-			charge->slot = -1;
+			is_short_of_workers = false;
+			return;
 		}
-	}
-	if (is_registered)
-	{
-		is_short_of_workers = false;
-		return;
+		webhook_shared_free(charge->slot);
+		charge->slot = -1;
 	}
 
 	charge->start_at = TimestampTzPlusMilliseconds(now, MAX_PAUSE_MS / 4);
@@ -448,7 +424,7 @@ Datum
 start_worker(PG_FUNCTION_ARGS)
 {
 	if (webhook_shared_is_loaded())
-		webhook_shared_launch_at_commit();
+		webhook_commit_launch();
 	else
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

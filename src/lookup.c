@@ -13,14 +13,13 @@
 #include "access/htup_details.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_operator.h"
 #include "executor/spi.h"
 #include "lookup.h"
+#include "name.h"
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 /*
@@ -87,23 +86,11 @@ split_key(const char *record_id, int n, char **columns)
 				 errhint("Write it as a row, like record_id in webhook.webhook_log: (1,2).")));
 }
 
-/* The type's own equality, wherever its schema is: OPERATOR(schema.=) */
+/* The type's own equality, wherever its schema is. */
 static char *
 get_equality(Oid type)
 {
-	Oid			oid = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oid));
-	Form_pg_operator form;
-	char	   *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", oid);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)",
-					  quote_identifier(get_namespace_name(form->oprnamespace)),
-					  NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return result;
+	return webhook_name_operator(lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr);
 }
 
 HeapTuple
@@ -129,8 +116,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 
 	webhook_scope_enter(&scope, role);
 	initStringInfo(&sql);
-	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
+	name = webhook_name_relation(rel);
 	/* Rows of children that merely inherit are not the module's. */
 	appendStringInfo(&sql, "SELECT t.*::%s FROM %s %s t WHERE ", name,
 					 rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",

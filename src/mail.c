@@ -5,7 +5,7 @@
  *
  * Three steps, each committed before the next:
  *
- *	note	a failure is noted by the transaction that settles it
+ *	note	a failure is noted by the transaction that settles it (mail_note.c)
  *	digest	the notes get the addresses that they are for; what gathers for
  *			one action and one address becomes one row of webhook.mail_log,
  *			and a second one not before webhook.mail_interval is over
@@ -30,11 +30,13 @@
 #include "executor/spi.h"
 #include "mail.h"
 #include "mail_digest.h"
+#include "mail_note.h"
 #include "mail_text.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "sender.h"
 #include "settings.h"
+#include "statement.h"
 #include "turn.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -92,26 +94,6 @@ static const char *const purge_sql =
 "DELETE FROM webhook.mail_log WHERE mail_id IN"
 " (SELECT mail_id FROM webhook.mail_log WHERE completed_at < $1 LIMIT 1000)";
 
-static void
-execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
-{
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
-}
-
-static char *
-get_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
-static Datum
-get_value(uint64 row, int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
-}
-
 /* ---------------------------------------------------------------------
  * Sending
  * ---------------------------------------------------------------------
@@ -142,7 +124,7 @@ settle_mails(TimestampTz now)
 				nulls[2] = ' ';
 			}
 		}
-		execute(settle_sql, 4, types, values, nulls);
+		webhook_statement_execute(settle_sql, 4, types, values, nulls);
 	}
 }
 
@@ -201,31 +183,31 @@ make_mail(uint64 row)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	WebhookMail *mail = palloc0(sizeof(WebhookMail));
 	const char *from = webhook_smtp_from[0] != '\0' ? webhook_smtp_from :
-		psprintf("webhook@%s", webhook_mail_host_name());
+		psprintf("webhook@%s", webhook_mail_text_host_name());
 	char	   *message_id;
 	char	   *body;
 	bool		isnull;
 
 	mail->context = context;
-	mail->mail_id = DatumGetInt64(get_value(row, 1, &isnull));
-	mail->attempts = DatumGetInt16(get_value(row, 5, &isnull));
+	mail->mail_id = DatumGetInt64(webhook_statement_value(row, 1, &isnull));
+	mail->attempts = DatumGetInt16(webhook_statement_value(row, 5, &isnull));
 	mail->url = pstrdup(webhook_smtp_url);
 	if (webhook_smtp_username[0] != '\0')
 	{
 		mail->username = pstrdup(webhook_smtp_username);
 		mail->password = pstrdup(webhook_smtp_password);
 	}
-	mail->sender = copy_utf8(webhook_mail_plain_address(from));
-	mail->recipient = copy_utf8(get_text(row, 2));
+	mail->sender = copy_utf8(webhook_mail_text_plain_address(from));
+	mail->recipient = copy_utf8(webhook_statement_text(row, 2));
 
 	/* The same whenever it is sent. */
 	message_id = psprintf("webhook." UINT64_FORMAT ".%u." INT64_FORMAT "@%s",
 						  GetSystemIdentifier(), MyDatabaseId, mail->mail_id,
 						  strrchr(mail->sender, '@') != NULL ?
 						  strrchr(mail->sender, '@') + 1 : "localhost");
-	body = get_text(row, 4);
-	mail->message = webhook_mail_format(from, mail->recipient, get_text(row, 3),
-										body != NULL ? body : "", message_id);
+	body = webhook_statement_text(row, 4);
+	mail->message = webhook_mail_text_format(from, mail->recipient, webhook_statement_text(row, 3),
+											 body != NULL ? body : "", message_id);
 	mail->message_len = strlen(mail->message);
 	mail->timeout = MAIL_TIMEOUT_MS;
 	MemoryContextSwitchTo(old);
@@ -245,7 +227,7 @@ claim_mails(TimestampTz now)
 		return NIL;
 	values[0] = TimestampTzGetDatum(now);
 	values[1] = Int32GetDatum(limit);
-	execute(claim_sql, 2, types, values, NULL);
+	webhook_statement_execute(claim_sql, 2, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		WebhookMail *mail = make_mail(i);
@@ -265,8 +247,8 @@ find_next_mail(void)
 
 	if (webhook_sender_mails_in_flight() >= MAX_IN_FLIGHT)
 		return 0;				/* the next answer calls for a turn */
-	execute(next_mail_sql, 0, NULL, NULL, NULL);
-	value = get_value(0, 1, &isnull);
+	webhook_statement_execute(next_mail_sql, 0, NULL, NULL, NULL);
+	value = webhook_statement_value(0, 1, &isnull);
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
 
@@ -285,7 +267,7 @@ purge(TimestampTz now)
 	if (webhook_log_retention == 0 || now < next_purge)
 		return;
 	values[0] = TimestampTzGetDatum(now - webhook_log_retention * USECS_PER_SEC);
-	execute(purge_sql, 1, types, values, NULL);
+	webhook_statement_execute(purge_sql, 1, types, values, NULL);
 	next_purge = now + (SPI_processed > 0 ? POLL_US : 10 * POLL_US);
 }
 
@@ -319,10 +301,10 @@ take_turn(void)
 	MemoryContextSwitchTo(mail_context);
 	SPI_connect();
 	if (!is_recovered)
-		execute(recover_sql, 0, NULL, NULL, NULL);
+		webhook_statement_execute(recover_sql, 0, NULL, NULL, NULL);
 	settle_mails(now);
 	purge(now);
-	if (webhook_mail_digest_is_wanted())
+	if (webhook_mail_note_is_wanted())
 	{
 		if (webhook_mail_digest_gather())
 			next = now;
@@ -407,7 +389,7 @@ TimestampTz
 webhook_mail_next(void)
 {
 	/* Without a mail server there is nothing to do; a reload looks again. */
-	if (!webhook_mail_digest_is_wanted() && finished == NIL)
+	if (!webhook_mail_note_is_wanted() && finished == NIL)
 		return PG_INT64_MAX;
 	return Max(Max(next_turn, backoff_until), last_turn + TURN_PAUSE_US);
 }

@@ -8,22 +8,7 @@
 #ifndef WEBHOOK_MAIL_H
 #define WEBHOOK_MAIL_H
 
-#include "queue.h"
-
-/*
- * In the transaction that settles results (WebhookResult *): note the failures
- * that somebody is to be told of.
- */
-extern void webhook_mail_note(List *results);
-
-/*
- * In a writer's transaction: note a delivery that failed when it was queued.
- * Needs no right.
- */
-extern void webhook_mail_note_queued(int64 log_id, int32 action_id,
-									 const char *record_id, const char *error);
-
-/* ---- for the worker that is number 0 ---- */
+#include "datatype/timestamp.h"
 
 extern void webhook_mail_init(void);
 

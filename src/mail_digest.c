@@ -3,14 +3,13 @@
  * mail_digest.c
  *	  Who is told of which failures.
  *
- * A failure is noted by the transaction that settles it.  Notes are then given
- * the addresses that they are for, a batch at a time, and gather in one digest
- * for each action and address: how many there are, and the first of them as
- * items.  So however many fail, little is kept, and little is read again.  A
- * digest that is due becomes a row of webhook.mail_log.
+ * What was noted (mail_note.c) is given the addresses that it is for, a batch at
+ * a time, and gathers in one digest for each action and address: how many there
+ * are, and the first of them as items.  So however many fail, little is kept,
+ * and little is read again.  A digest that is due becomes a row of
+ * webhook.mail_log.
  *
- * Runs in the worker that is number 0; webhook_mail_note in every worker,
- * webhook_mail_note_queued in sessions.
+ * Runs in the worker that is number 0.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,18 +21,15 @@
 #include "complaint.h"
 #include "executor/spi.h"
 #include "guard.h"
-#include "mail.h"
 #include "mail_digest.h"
 #include "mail_text.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "settings.h"
-#include "shared.h"
+#include "statement.h"
 #include "template.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define GATHER_US (5 * USECS_PER_SEC)	/* failures come in company */
@@ -46,16 +42,6 @@
  * Statements
  * ---------------------------------------------------------------------
  */
-
-static const char *const note_sql =
-"INSERT INTO webhook.mail_note (action_id, log_id, record_id, kind, error, retry_at)"
-" SELECT n.action_id, n.log_id, n.record_id, n.kind, n.error, n.retry_at"
-" FROM unnest($1, $2, $3, $4, $5, $6)"
-" AS n (action_id, log_id, record_id, kind, error, retry_at)"
-" WHERE EXISTS (SELECT FROM webhook.admin WHERE active)"
-" OR EXISTS (SELECT FROM webhook.action a JOIN webhook.workflow w"
-" ON w.workflow_id = a.workflow_id"
-" WHERE a.action_id = n.action_id AND w.owner_email IS NOT NULL)";
 
 static const char *const read_notes_sql =
 "SELECT n.note_id, w.owner_email, l.operation, l.module::oid, l.record_id,"
@@ -117,149 +103,8 @@ static const char *const drop_digest_sql =
 " WHERE action_id = $1 AND recipient = $2)"
 " DELETE FROM webhook.mail_digest WHERE action_id = $1 AND recipient = $2";
 
-static void
-execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
-{
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
-}
-
-static char *
-get_text(uint64 row, int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-}
-
-static Datum
-get_value(uint64 row, int column, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
-						 column, isnull);
-}
-
 /* ---------------------------------------------------------------------
- * Noting
- * ---------------------------------------------------------------------
- */
-
-bool
-webhook_mail_digest_is_wanted(void)
-{
-	return webhook_smtp_url != NULL && webhook_smtp_url[0] != '\0';
-}
-
-/* What is to be told of a result; NULL: nothing. */
-static const char *
-get_kind(const WebhookResult *result)
-{
-	if (result->verdict != WEBHOOK_FAILED && result->verdict != WEBHOOK_UNSENDABLE)
-		return NULL;
-	if (result->http_status == 410)
-		return "gone";
-	if (result->retry_at == 0)
-		return (webhook_mail_on & WEBHOOK_MAIL_FINAL) != 0 ||
-			((webhook_mail_on & WEBHOOK_MAIL_FIRST) != 0 && result->retries <= 1) ||
-			(webhook_mail_on & WEBHOOK_MAIL_EVERY) != 0 ? "final" : NULL;
-	if ((webhook_mail_on & WEBHOOK_MAIL_EVERY) != 0 ||
-		((webhook_mail_on & WEBHOOK_MAIL_FIRST) != 0 && result->retries == 1))
-		return "failed";
-	return NULL;
-}
-
-static Datum
-make_array(Datum *values, bool *nulls, int n, Oid type)
-{
-	int16		len;
-	bool		byval;
-	char		align;
-	int			dims[1] = {n};
-	int			lbs[1] = {1};
-
-	get_typlenbyvalalign(type, &len, &byval, &align);
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
-											  len, byval, align));
-}
-
-void
-webhook_mail_note(List *results)
-{
-	static const Oid element_types[6] = {
-		INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID
-	};
-	Oid			types[6] = {
-		INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		TIMESTAMPTZARRAYOID
-	};
-	Datum	   *columns[6];
-	bool	   *nulls[6];
-	Datum		values[6];
-	ListCell   *lc;
-	int			n = 0;
-
-	if (!webhook_mail_digest_is_wanted())
-		return;
-	foreach(lc, results)
-	{
-		if (get_kind(lfirst(lc)) != NULL)
-			n++;
-	}
-	if (n == 0)
-		return;
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		columns[i] = palloc0(n * sizeof(Datum));
-		nulls[i] = palloc0(n * sizeof(bool));
-	}
-	n = 0;
-	foreach(lc, results)
-	{
-		WebhookResult *result = lfirst(lc);
-		const char *kind = get_kind(result);
-
-		if (kind == NULL)
-			continue;
-		columns[0][n] = Int32GetDatum(result->action_id);
-		columns[1][n] = Int64GetDatum(result->log_id);
-		nulls[2][n] = result->record_id == NULL;
-		if (result->record_id != NULL)
-			columns[2][n] = CStringGetTextDatum(result->record_id);
-		columns[3][n] = CStringGetTextDatum(kind);
-		columns[4][n] = CStringGetTextDatum(result->error != NULL ? result->error : "");
-		nulls[5][n] = result->retry_at == 0;
-		columns[5][n] = TimestampTzGetDatum(result->retry_at);
-		n++;
-	}
-	for (int i = 0; i < lengthof(columns); i++)
-		values[i] = make_array(columns[i], nulls[i], n, element_types[i]);
-	SPI_connect();
-	execute(note_sql, 6, types, values, NULL);
-	if (SPI_processed > 0)
-		webhook_mail_survey();
-	SPI_finish();
-}
-
-void
-webhook_mail_note_queued(int64 log_id, int32 action_id, const char *record_id,
-						 const char *error)
-{
-	WebhookResult result = {0};
-	WebhookScope scope;
-
-	if (!webhook_mail_digest_is_wanted())
-		return;
-	result.verdict = WEBHOOK_UNSENDABLE;
-	result.log_id = log_id;
-	result.action_id = action_id;
-	result.record_id = unconstify(char *, record_id);
-	result.error = unconstify(char *, error);
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	webhook_mail_note(list_make1(&result));
-	webhook_scope_leave(&scope);
-	webhook_shared_rescan_at_commit();
-}
-
-/* ---------------------------------------------------------------------
- * Digest: addresses
+ * Addresses
  * ---------------------------------------------------------------------
  */
 
@@ -330,7 +175,7 @@ static Jsonb *
 get_jsonb(uint64 row, int column)
 {
 	bool		isnull;
-	Datum		value = get_value(row, column, &isnull);
+	Datum		value = webhook_statement_value(row, column, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
@@ -339,28 +184,28 @@ get_jsonb(uint64 row, int column)
 static void
 find_owners(Owners *owners, int64 note_id, uint64 row)
 {
-	OwnerFill	fill = {get_text(row, 2)};
+	OwnerFill	fill = {webhook_statement_text(row, 2)};
 	bool		isnull;
 	char	   *problem;
 
 	if (fill.owner_email == NULL)
 		return;
-	fill.event.operation = get_text(row, 3);
-	fill.event.module = get_rel_name(DatumGetObjectId(get_value(row, 4, &isnull)));
+	fill.event.operation = webhook_statement_text(row, 3);
+	fill.event.module = get_rel_name(DatumGetObjectId(webhook_statement_value(row, 4, &isnull)));
 	if (fill.event.module == NULL)
 		fill.event.module = "record";
-	fill.event.record_id = get_text(row, 5);
+	fill.event.record_id = webhook_statement_text(row, 5);
 	fill.event.record = get_jsonb(row, 6);
 	fill.event.old_record = get_jsonb(row, 7);
 	fill.event.computed = get_jsonb(row, 8);
-	fill.event.webhook_id = get_text(row, 9);
-	fill.event.attempt = DatumGetInt16(get_value(row, 10, &isnull));
-	fill.event.timestamp = DatumGetTimestampTz(get_value(row, 11, &isnull));
+	fill.event.webhook_id = webhook_statement_text(row, 9);
+	fill.event.attempt = DatumGetInt16(webhook_statement_value(row, 10, &isnull));
+	fill.event.timestamp = DatumGetTimestampTz(webhook_statement_value(row, 11, &isnull));
 	problem = webhook_guard_call(fill_owner, &fill);
 	if (problem != NULL)
 	{
 		char	   *message = psprintf("owners of records can't be told of failures by workflow \"%s\": %s",
-									   get_text(row, 12), problem);
+									   webhook_statement_text(row, 12), problem);
 
 		if (webhook_complaint_is_new(ERRCODE_DATA_EXCEPTION, message))
 			ereport(WARNING,
@@ -383,7 +228,7 @@ webhook_mail_digest_gather(void)
 	Datum	   *notes;
 	uint64		n;
 
-	execute(read_notes_sql, 0, NULL, NULL, NULL);
+	webhook_statement_execute(read_notes_sql, 0, NULL, NULL, NULL);
 	n = SPI_processed;
 	if (n == 0)
 		return false;
@@ -391,20 +236,20 @@ webhook_mail_digest_gather(void)
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
-		int64		note_id = DatumGetInt64(get_value(i, 1, &isnull));
+		int64		note_id = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
 
 		notes[i] = Int64GetDatum(note_id);
 		find_owners(&owners, note_id, i);
 	}
-	values[0] = make_array(notes, NULL, n, INT8OID);
-	values[1] = make_array(owners.notes, NULL, owners.n, INT8OID);
-	values[2] = make_array(owners.addresses, NULL, owners.n, TEXTOID);
-	execute(gather_sql, 3, types, values, NULL);
+	values[0] = webhook_statement_array(notes, NULL, n, INT8OID);
+	values[1] = webhook_statement_array(owners.notes, NULL, owners.n, INT8OID);
+	values[2] = webhook_statement_array(owners.addresses, NULL, owners.n, TEXTOID);
+	webhook_statement_execute(gather_sql, 3, types, values, NULL);
 	return n == NOTE_BATCH;
 }
 
 /* ---------------------------------------------------------------------
- * Digest: mails
+ * Mails
  * ---------------------------------------------------------------------
  */
 
@@ -437,7 +282,7 @@ read_action(int32 action_id, ActionInfo *info)
 
 	memset(info, 0, sizeof(ActionInfo));
 	values[0] = Int32GetDatum(action_id);
-	execute(action_sql, 1, types, values, NULL);
+	webhook_statement_execute(action_sql, 1, types, values, NULL);
 	if (SPI_processed == 0)
 	{
 		/* It was dropped meanwhile. */
@@ -448,15 +293,15 @@ read_action(int32 action_id, ActionInfo *info)
 		info->enabled = true;
 		return;
 	}
-	info->title = get_text(0, 1);
-	info->workflow = get_text(0, 2);
-	info->module = get_text(0, 3);
-	info->owner = DatumGetObjectId(get_value(0, 4, &isnull));
-	info->enabled = DatumGetBool(get_value(0, 5, &isnull));
-	info->host = get_text(0, 6);
+	info->title = webhook_statement_text(0, 1);
+	info->workflow = webhook_statement_text(0, 2);
+	info->module = webhook_statement_text(0, 3);
+	info->owner = DatumGetObjectId(webhook_statement_value(0, 4, &isnull));
+	info->enabled = DatumGetBool(webhook_statement_value(0, 5, &isnull));
+	info->host = webhook_statement_text(0, 6);
 	if (info->host == NULL)
 		info->host = "?";
-	info->record = get_rel_name(DatumGetObjectId(get_value(0, 7, &isnull)));
+	info->record = get_rel_name(DatumGetObjectId(webhook_statement_value(0, 7, &isnull)));
 	if (info->record == NULL)
 		info->record = info->module;
 }
@@ -464,13 +309,13 @@ read_action(int32 action_id, ActionInfo *info)
 static void
 append_delivery(StringInfo body, uint64 row)
 {
-	char	   *record_id = get_text(row, 2);
-	char	   *kind = get_text(row, 3);
-	char	   *error = get_text(row, 4);
-	char	   *retry_at = get_text(row, 5);
+	char	   *record_id = webhook_statement_text(row, 2);
+	char	   *kind = webhook_statement_text(row, 3);
+	char	   *error = webhook_statement_text(row, 4);
+	char	   *retry_at = webhook_statement_text(row, 5);
 
 	appendStringInfo(body, "  record %s (delivery %s)\n    %.*s\n    %s%s\n",
-					 record_id != NULL ? record_id : "without key", get_text(row, 1),
+					 record_id != NULL ? record_id : "without key", webhook_statement_text(row, 1),
 					 pg_mbcliplen(error, strlen(error), MAX_ERROR), error,
 					 retry_at != NULL ? "is tried again at " :
 					 strcmp(kind, "gone") == 0 ?
@@ -491,13 +336,13 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 
 	values[0] = Int32GetDatum(digest->action_id);
 	values[1] = CStringGetTextDatum(digest->recipient);
-	execute(items_sql, 2, types, values, NULL);
+	webhook_statement_execute(items_sql, 2, types, values, NULL);
 	if (SPI_processed == 0)
 		elog(ERROR, "a mail to \"%s\" has nothing to tell of", digest->recipient);
-	first_log = get_text(0, 1);
-	first_record = get_text(0, 2);
+	first_log = webhook_statement_text(0, 1);
+	first_record = webhook_statement_text(0, 2);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		is_final = is_final && get_text(i, 5) == NULL;
+		is_final = is_final && webhook_statement_text(i, 5) == NULL;
 
 	if (digest->n == 1)
 		*subject = psprintf("[webhook] \"%s\" %s for %s %s", info->title,
@@ -514,7 +359,7 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 					 "Receiver: %s\n"
 					 "Database: %s on %s\n\n",
 					 info->title, info->workflow, info->module, info->host,
-					 database != NULL ? database : "?", webhook_mail_host_name());
+					 database != NULL ? database : "?", webhook_mail_text_host_name());
 	if (!info->enabled)
 		appendStringInfo(&body,
 						 "The action is disabled: it queues nothing new, and what is queued waits. When\n"
@@ -559,14 +404,14 @@ write_mail(const Digest *digest)
 	values[2] = CStringGetTextDatum(digest->recipient);
 	values[3] = CStringGetTextDatum(subject);
 	values[4] = CStringGetTextDatum(body);
-	if (webhook_mail_is_address(digest->recipient))
+	if (webhook_mail_text_is_address(digest->recipient))
 		nulls[5] = 'n';
 	else
 		values[5] = CStringGetTextDatum("this can't be a mail address; nothing was sent");
-	execute(write_mail_sql, 6, types, values, nulls);
+	webhook_statement_execute(write_mail_sql, 6, types, values, nulls);
 	values[1] = values[2];
 	types[1] = TEXTOID;
-	execute(drop_digest_sql, 2, types, values, NULL);
+	webhook_statement_execute(drop_digest_sql, 2, types, values, NULL);
 }
 
 static Datum
@@ -590,17 +435,17 @@ webhook_mail_digest_write(TimestampTz now)
 
 	values[0] = to_interval(Min(interval, GATHER_US));
 	values[1] = to_interval(interval);
-	execute(digests_sql, 2, types, values, NULL);
+	webhook_statement_execute(digests_sql, 2, types, values, NULL);
 	n = SPI_processed;
 	digests = palloc((n + 1) * sizeof(Digest));
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
 
-		digests[i].action_id = DatumGetInt32(get_value(i, 1, &isnull));
-		digests[i].recipient = get_text(i, 2);
-		digests[i].n = DatumGetInt64(get_value(i, 3, &isnull));
-		digests[i].due_at = DatumGetTimestampTz(get_value(i, 4, &isnull));
+		digests[i].action_id = DatumGetInt32(webhook_statement_value(i, 1, &isnull));
+		digests[i].recipient = webhook_statement_text(i, 2);
+		digests[i].n = DatumGetInt64(webhook_statement_value(i, 3, &isnull));
+		digests[i].due_at = DatumGetTimestampTz(webhook_statement_value(i, 4, &isnull));
 	}
 	for (uint64 i = 0; i < n; i++)
 	{

@@ -12,9 +12,6 @@
 
 #include "datatype/timestamp.h"
 
-/* Is there a mail server? */
-extern bool webhook_mail_digest_is_wanted(void);
-
 /* Give a batch of notes their addresses; true: there may be more. */
 extern bool webhook_mail_digest_gather(void);
 

@@ -25,7 +25,7 @@
 #define WORD_BYTES 45			/* make an encoded word of 75 at most */
 
 bool
-webhook_mail_is_address(const char *text)
+webhook_mail_text_is_address(const char *text)
 {
 	const char *at = strrchr(text, '@');
 
@@ -41,7 +41,7 @@ webhook_mail_is_address(const char *text)
 }
 
 char *
-webhook_mail_plain_address(const char *text)
+webhook_mail_text_plain_address(const char *text)
 {
 	const char *open = strrchr(text, '<');
 	const char *close = open == NULL ? NULL : strchr(open, '>');
@@ -124,8 +124,8 @@ to_utf8(const char *text)
 }
 
 char *
-webhook_mail_format(const char *from, const char *recipient, const char *subject,
-					const char *body, const char *message_id)
+webhook_mail_text_format(const char *from, const char *recipient, const char *subject,
+						 const char *body, const char *message_id)
 {
 	StringInfoData out;
 	StringInfoData lines;
@@ -167,7 +167,7 @@ webhook_mail_format(const char *from, const char *recipient, const char *subject
 }
 
 char *
-webhook_mail_host_name(void)
+webhook_mail_text_host_name(void)
 {
 	char		name[256] = "localhost";
 

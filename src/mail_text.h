@@ -12,21 +12,21 @@
  * Can it be a plain address?  RFC 5321 allows 254 bytes.  What looks right may
  * still be refused by a server.
  */
-extern bool webhook_mail_is_address(const char *text);
+extern bool webhook_mail_text_is_address(const char *text);
 
 /* The plain address of "Name <address>", or the text itself. */
-extern char *webhook_mail_plain_address(const char *text);
+extern char *webhook_mail_text_plain_address(const char *text);
 
 /*
  * The mail as RFC 5322 has it, in UTF-8: a plain text, encoded so that no line
  * of it can be anything else.  All text is in the server's encoding, so it
  * needs a transaction.  message_id stays the same when a mail is sent again.
  */
-extern char *webhook_mail_format(const char *from, const char *recipient,
-								 const char *subject, const char *body,
-								 const char *message_id);
+extern char *webhook_mail_text_format(const char *from, const char *recipient,
+									  const char *subject, const char *body,
+									  const char *message_id);
 
 /* What this machine calls itself. */
-extern char *webhook_mail_host_name(void);
+extern char *webhook_mail_text_host_name(void);
 
 #endif							/* WEBHOOK_MAIL_TEXT_H */

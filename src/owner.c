@@ -21,25 +21,23 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_shdepend.h"
 #include "catalog/pg_type.h"
-#include "computed.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "module.h"
 #include "owner.h"
+#include "statement.h"
 #include "storage/lmgr.h"
 #include "triggers.h"
-#include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "workflow.h"
+#include "wanted.h"
+#include "workflow_table.h"
 
 /* ---------------------------------------------------------------------
  * What PostgreSQL knows
@@ -93,7 +91,7 @@ read_owners(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	SPIPlanPtr	plan;
-	List	   *result = NIL;
+	List	   *result;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
@@ -104,17 +102,7 @@ read_owners(void)
 		SPI_execute_snapshot(plan, NULL, NULL, GetActiveSnapshot(),
 							 InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the owners of workflows");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-
-		result = lappend_oid(result,
-							 DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-															SPI_tuptable->tupdesc,
-															1, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
+	result = webhook_statement_oids(context);
 	PopActiveSnapshot();
 	SPI_finish();
 	webhook_scope_leave(&scope);
@@ -189,8 +177,7 @@ read_computed(int32 workflow_id)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		bool		isnull;
-		Datum		value = SPI_getbinval(SPI_tuptable->vals[i],
-										  SPI_tuptable->tupdesc, 1, &isnull);
+		Datum		value = webhook_statement_value(i, 1, &isnull);
 
 		result = lappend(result, DatumGetJsonbPCopy(value));
 		MemoryContextSwitchTo(old);
@@ -237,7 +224,7 @@ check_new_owner(WebhookWorkflow *workflow, Oid role)
 	error_context_stack = &callback;
 	module = webhook_module_open(workflow->module, role, AccessShareLock);
 	foreach(lc, read_computed(workflow->workflow_id))
-		webhook_computed_check(lfirst(lc), module, role);
+		webhook_wanted_check(lfirst(lc), module, role);
 	relation_close(module, NoLock);
 	error_context_stack = callback.previous;
 }
@@ -246,7 +233,7 @@ check_new_owner(WebhookWorkflow *workflow, Oid role)
 void
 webhook_owner_reassign(Oid old_role, Oid new_role)
 {
-	List	   *workflows = webhook_workflow_find_owned(old_role);
+	List	   *workflows = webhook_workflow_table_find_owned(old_role);
 	ListCell   *lc;
 	WebhookScope scope;
 
@@ -270,11 +257,11 @@ webhook_owner_drop(Oid role)
 {
 	ListCell   *lc;
 
-	foreach(lc, webhook_workflow_find_owned(role))
+	foreach(lc, webhook_workflow_table_find_owned(role))
 	{
 		WebhookWorkflow *workflow = lfirst(lc);
 
 		webhook_triggers_drop(workflow->module, workflow->workflow_id);
-		webhook_workflow_delete(workflow->workflow_id);
+		webhook_workflow_table_delete(workflow->workflow_id);
 	}
 }

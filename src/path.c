@@ -14,10 +14,9 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_operator.h"
 #include "lib/stringinfo.h"
+#include "name.h"
 #include "path.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -142,24 +141,6 @@ quote_column(Relation rel, AttrNumber attnum)
 												  attnum - 1)->attname));
 }
 
-/* OPERATOR(schema.name) */
-static char *
-quote_operator(Oid oid)
-{
-	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(oid));
-	Form_pg_operator form;
-	char	   *result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for operator %u", oid);
-	form = (Form_pg_operator) GETSTRUCT(tuple);
-	result = psprintf("OPERATOR(%s.%s)",
-					  quote_identifier(get_namespace_name(form->oprnamespace)),
-					  NameStr(form->oprname));
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /* r2.id = r1.organization_id, for all columns of the key */
 static void
 append_join(StringInfo out, const ForeignKey *key, Relation from,
@@ -168,7 +149,7 @@ append_join(StringInfo out, const ForeignKey *key, Relation from,
 	for (int i = 0; i < key->n; i++)
 		appendStringInfo(out, "%sr%d.%s %s %s.%s", i > 0 ? " AND " : "",
 						 number, quote_column(to, key->referenced[i]),
-						 quote_operator(key->operators[i]), from_name,
+						 webhook_name_operator(key->operators[i]), from_name,
 						 quote_column(from, key->columns[i]));
 }
 
@@ -212,9 +193,7 @@ webhook_path_compile(List *steps, List *exacts, bool is_old,
 		next = table_open(key.relation, AccessShareLock);
 		number++;
 		appendStringInfo(&from, "%s%s r%d", number > 1 ? " JOIN " : "",
-						 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(next)),
-													RelationGetRelationName(next)),
-						 number);
+						 webhook_name_relation(next), number);
 		if (number == 1)
 			append_join(&where, &key, rel, name, next, number);
 		else

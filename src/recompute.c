@@ -17,6 +17,7 @@
 #include "computed.h"
 #include "executor/spi.h"
 #include "guard.h"
+#include "name.h"
 #include "recompute.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -101,8 +102,7 @@ make_tuple(Jsonb *record, Relation module)
 	if (record == NULL)
 		return NULL;
 	sql = psprintf("SELECT pg_catalog.jsonb_populate_record(NULL::%s, $1)",
-				   quote_qualified_identifier(get_namespace_name(RelationGetNamespace(module)),
-											  RelationGetRelationName(module)));
+				   webhook_name_relation(module));
 	values[0] = JsonbPGetDatum(record);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) != SPI_OK_SELECT ||

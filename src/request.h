@@ -46,17 +46,4 @@ extern void webhook_request_stamp(WebhookRequest *request,
 								  const WebhookAction *action,
 								  const char *webhook_id, TimestampTz now);
 
-/*
- * At configuration: raise an error with a hint for a URL template that can't
- * be right, whatever its placeholders are filled with.
- */
-extern void webhook_request_check_url(const char *url);
-
-/*
- * Compile the headers of an action (JSON text, or NULL).  Raises an error with
- * a hint for a name or value that can't be right.
- */
-extern void webhook_request_parse_headers(const char *headers, List **names,
-										  List **templates);
-
 #endif							/* WEBHOOK_REQUEST_H */

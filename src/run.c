@@ -19,11 +19,11 @@
 #include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
 #include "event.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "name.h"
 #include "pgstat.h"
 #include "progress.h"
 #include "run.h"
@@ -33,7 +33,6 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -55,8 +54,7 @@ PG_FUNCTION_INFO_V1(run_workflow);
 static char *
 make_query(const WebhookWorkflow *workflow, Relation module)
 {
-	char	   *name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(module)),
-												  RelationGetRelationName(module));
+	char	   *name = webhook_name_relation(module);
 
 	return psprintf("SELECT new.*::%s FROM %s %s new WHERE %s", name,
 					module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
@@ -78,9 +76,17 @@ webhook_run_check(const WebhookWorkflow *workflow)
 	table_close(module, NoLock);
 }
 
+/* What is to be queued. */
+typedef struct Run
+{
+	const WebhookWorkflow *workflow;
+	const WebhookEventWorkflow *event;
+	const char *operation;
+	int64		queued;			/* so many records were */
+} Run;
+
 static void
-queue_row(const WebhookEventWorkflow *event, const char *operation,
-		  Relation module, SPITupleTable *table, uint64 row, int64 *queued)
+queue_row(Run *run, Relation module, SPITupleTable *table, uint64 row)
 {
 	HeapTupleData tuple;
 	bool		isnull;
@@ -94,19 +100,19 @@ queue_row(const WebhookEventWorkflow *event, const char *operation,
 	ItemPointerSetInvalid(&tuple.t_self);
 	tuple.t_tableOid = RelationGetRelid(module);
 	tuple.t_data = header;
-	if (webhook_event_queue(event, operation, module, &tuple, NULL))
-		(*queued)++;
+	if (webhook_event_queue(run->event, run->operation, module, &tuple, NULL))
+		run->queued++;
 }
 
-static int64
-queue_all(const WebhookWorkflow *workflow, const WebhookEventWorkflow *event,
-		  const char *operation)
+static void
+queue_all(void *arg)
 {
+	Run		   *run = arg;
+	const WebhookWorkflow *workflow = run->workflow;
 	Relation	module;
 	MemoryContext context;
 	SPIPlanPtr	plan;
 	Portal		portal;
-	int64		queued = 0;
 	int64		seen = 0;
 	WebhookScope scope;
 
@@ -135,7 +141,7 @@ queue_all(const WebhookWorkflow *workflow, const WebhookEventWorkflow *event,
 			MemoryContext old = MemoryContextSwitchTo(context);
 
 			CHECK_FOR_INTERRUPTS();
-			queue_row(event, operation, module, table, i, &queued);
+			queue_row(run, module, table, i);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(context);
 		}
@@ -148,31 +154,18 @@ queue_all(const WebhookWorkflow *workflow, const WebhookEventWorkflow *event,
 	webhook_scope_leave(&scope);
 	webhook_progress_end();
 	table_close(module, NoLock);
-	return queued;
 }
 
 /* Queue what meets the condition; returns how many records. */
 static int64
 run(const WebhookWorkflow *workflow, const char *operation)
 {
-	WebhookEventWorkflow *event = webhook_event_workflow(workflow->workflow_id);
-	volatile int64 queued = 0;
+	Run			this_run = {workflow, webhook_event_workflow(workflow->workflow_id), operation};
 
-	if (!event->enabled || event->n_actions == 0)
+	if (!this_run.event->enabled || this_run.event->n_actions == 0)
 		return 0;
-	webhook_batch_enter();
-	PG_TRY();
-	{
-		queued = queue_all(workflow, event, operation);
-	}
-	PG_CATCH();
-	{
-		webhook_batch_leave(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	webhook_batch_leave(false);
-	return queued;
+	webhook_batch_call(queue_all, &this_run);
+	return this_run.queued;
 }
 
 /*
@@ -184,7 +177,7 @@ run_workflow(PG_FUNCTION_ARGS)
 {
 	WebhookWorkflow *workflow;
 
-	workflow = webhook_workflow_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!workflow->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -240,23 +233,30 @@ commit(void)
 }
 
 static void
+plan_next(const WebhookWorkflow *workflow, const WebhookRunOrder *order)
+{
+	WebhookPlan *plan = webhook_schedule_parse(workflow->schedule);
+
+	webhook_workflow_table_set_next(order->workflow_id,
+									webhook_schedule_next(plan, order->planned_at,
+														  GetCurrentTimestamp(),
+														  webhook_schedule_zone()));
+}
+
+static void
 carry_out(const WebhookRunOrder *order)
 {
 	WebhookWorkflow *workflow;
 
 	begin("running a workflow");
-	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
 	{
 		run_name = MemoryContextStrdup(TopMemoryContext, workflow->name);
 		pgstat_report_activity(STATE_RUNNING,
 							   psprintf("running workflow \"%s\"", workflow->name));
 		(void) run(workflow, "SCHEDULE");
-		webhook_workflow_set_next(order->workflow_id,
-								  webhook_schedule_next(webhook_schedule_parse(workflow->schedule),
-														order->planned_at,
-														GetCurrentTimestamp(),
-														webhook_schedule_zone()));
+		plan_next(workflow, order);
 	}
 	commit();
 }
@@ -268,13 +268,9 @@ skip(const WebhookRunOrder *order)
 	WebhookWorkflow *workflow;
 
 	begin("planning the next run of a workflow");
-	workflow = webhook_workflow_lock_due(order->workflow_id, order->planned_at);
+	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
-		webhook_workflow_set_next(order->workflow_id,
-								  webhook_schedule_next(webhook_schedule_parse(workflow->schedule),
-														order->planned_at,
-														GetCurrentTimestamp(),
-														webhook_schedule_zone()));
+		plan_next(workflow, order);
 	commit();
 }
 

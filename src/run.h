@@ -9,7 +9,7 @@
 #define WEBHOOK_RUN_H
 
 #include "postmaster/bgworker.h"
-#include "workflow.h"
+#include "workflow_table.h"
 
 /*
  * Raise what PostgreSQL's parser does if something that a workflow's run needs

@@ -13,20 +13,17 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "complaint.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
+#include "process.h"
 #include "run.h"
 #include "runner.h"
 #include "schedule.h"
 #include "settings.h"
 #include "shared.h"
 #include "turn.h"
-#include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_RUNS 2				/* at a time, in a database */
@@ -107,9 +104,7 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 {
 	Run		   *run = find_free();
 	WebhookRunOrder order = {workflow_id, planned_at};
-	BackgroundWorker process = {0};
-	MemoryContext old;
-	bool		is_started;
+	BackgroundWorker process;
 
 	if (run == NULL || webhook_shared_is_blocked(MyDatabaseId))
 		return false;
@@ -117,20 +112,9 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 	run->slot = webhook_shared_reserve(MyDatabaseId, run->number);
 	if (run->slot < 0)
 		return false;
-	process.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	process.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	process.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(process.bgw_library_name, "webhook", BGW_MAXLEN);
-	strlcpy(process.bgw_function_name, "webhook_run_main", BGW_MAXLEN);
-	strlcpy(process.bgw_name, "webhook run", BGW_MAXLEN);
-	strlcpy(process.bgw_type, "webhook run", BGW_MAXLEN);
-	process.bgw_main_arg = Int32GetDatum(run->slot);
-	process.bgw_notify_pid = MyProcPid;
+	webhook_process_describe(&process, "webhook run", "webhook_run_main");
 	memcpy(process.bgw_extra, &order, sizeof(order));
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	is_started = RegisterDynamicBackgroundWorker(&process, &run->handle);
-	MemoryContextSwitchTo(old);
-	if (is_started)
+	if (webhook_process_start(&process, run->slot, &run->handle))
 	{
 		run->workflow_id = workflow_id;
 		is_short_of_workers = false;
@@ -207,9 +191,9 @@ plan_anew(TimestampTz now, pg_tz *zone)
 		WebhookPlan *plan;
 
 		plan = webhook_schedule_parse(SPI_getvalue(table->vals[i], table->tupdesc, 2));
-		webhook_workflow_set_next(DatumGetInt32(SPI_getbinval(table->vals[i],
-															  table->tupdesc, 1, &isnull)),
-								  webhook_schedule_next(plan, 0, now, zone));
+		webhook_workflow_table_set_next(DatumGetInt32(SPI_getbinval(table->vals[i],
+																	table->tupdesc, 1, &isnull)),
+										webhook_schedule_next(plan, 0, now, zone));
 	}
 }
 

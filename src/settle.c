@@ -19,6 +19,7 @@
 #include "compat.h"
 #include "complaint.h"
 #include "mail.h"
+#include "mail_note.h"
 #include "mb/pg_wchar.h"
 #include "settle.h"
 #include "text.h"
@@ -162,7 +163,8 @@ settle_group(List *flights)
 		results = lappend(results, &flight->result);
 	}
 	successors = webhook_queue_settle(results, is_careful);
-	webhook_mail_note(results);
+	if (webhook_mail_note_results(results))
+		webhook_mail_survey();
 	foreach(lc, flights)
 		note_settled(lfirst(lc));
 	note_successors(successors, flights);

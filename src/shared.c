@@ -1,15 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * shared.c
- *	  Shared memory: a slot for each worker, wake-up at commit, and what the
- *	  workers of a database must count together.
+ *	  Shared memory: a slot for each worker.
  *
- * A transaction that enqueued tells the workers of its database, after its
- * commit, which action has new work and from which retry_at on; so a worker
- * finds the rows by one index probe and never walks over what it has already
- * dealt with.  No NOTIFY: its lock serialises commits.  What is lost with a
- * wake-up (a prepared transaction, a crash) is found by the worker's slow
- * survey.
+ * In its slot a worker says how it is, and there it is told what there is to do
+ * and that it has to end.
  *
  * Runs in every process.  Where the library isn't preloaded there is no
  * shared memory, and all of this does nothing.
@@ -20,7 +15,6 @@
 
 #include <signal.h>
 
-#include "access/xact.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -28,41 +22,20 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/shmem.h"
-#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #define MAX_REQUESTS 64
 #define MAX_BLOCKED 16
-#define MAX_CATCH_UP_US 10000	/* of an action's rate */
-#define MAX_ACTIONS 4096
 #define BLOCK_TIMEOUT_MS 5000
 
 typedef struct WorkerSlot
 {
 	WebhookSlotInfo info;
 	Latch	   *latch;			/* NULL: nobody attached */
-	bool		rescan;
-	int			n_hints;
-	WebhookHint hints[WEBHOOK_MAX_HINTS];
+	WebhookNews news;			/* not yet taken */
 } WorkerSlot;
-
-typedef struct ActionKey
-{
-	Oid			database;
-	int32		action_id;
-} ActionKey;
-
-typedef struct ActionEntry
-{
-	ActionKey	key;
-	int			in_flight;
-	bool		awaited;		/* somebody was refused */
-	bool		is_failing;		/* the server log has been told */
-	TimestampTz next_moment;	/* for a rate limit */
-} ActionEntry;
 
 typedef struct SharedState
 {
@@ -82,17 +55,10 @@ typedef struct SharedState
 } SharedState;
 
 static SharedState *shared = NULL;
-static HTAB *action_hash = NULL;
 static WorkerSlot *my_slot = NULL;
 
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-/* What this transaction will tell after its commit. */
-static bool pending_rescan = false;
-static bool pending_launch = false;
-static int	n_pending = 0;
-static WebhookHint pending[WEBHOOK_MAX_HINTS];
 
 static Size
 shared_size(void)
@@ -107,9 +73,7 @@ request_shmem(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 
-	RequestAddinShmemSpace(add_size(shared_size(),
-									hash_estimate_size(MAX_ACTIONS,
-													   sizeof(ActionEntry))));
+	RequestAddinShmemSpace(shared_size());
 	RequestNamedLWLockTranche("webhook", 1);
 }
 
@@ -117,7 +81,6 @@ static void
 startup_shmem(void)
 {
 	bool		found;
-	HASHCTL		info = {0};
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -130,96 +93,12 @@ startup_shmem(void)
 		shared->lock = &(GetNamedLWLockTranche("webhook"))->lock;
 		shared->n_slots = max_worker_processes;
 	}
-	info.keysize = sizeof(ActionKey);
-	info.entrysize = sizeof(ActionEntry);
-	action_hash = ShmemInitHash("webhook actions", MAX_ACTIONS, MAX_ACTIONS,
-								&info, HASH_ELEM | HASH_BLOBS);
 	LWLockRelease(AddinShmemInitLock);
-}
-
-/* Add a hint to a list of WEBHOOK_MAX_HINTS; false: no room. */
-static bool
-add_hint(WebhookHint *hints, int *n, int32 action_id, TimestampTz retry_at)
-{
-	for (int i = 0; i < *n; i++)
-	{
-		if (hints[i].action_id == action_id)
-		{
-			hints[i].retry_at = Min(hints[i].retry_at, retry_at);
-			return true;
-		}
-	}
-	if (*n == WEBHOOK_MAX_HINTS)
-		return false;
-	hints[*n].action_id = action_id;
-	hints[*n].retry_at = retry_at;
-	(*n)++;
-	return true;
-}
-
-/* Tell all workers of a database; the lock must not be held. */
-static void
-tell_workers(Oid database, bool rescan, const WebhookHint *hints, int n)
-{
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < shared->n_slots; i++)
-	{
-		WorkerSlot *slot = &shared->slots[i];
-		bool		told = slot->rescan || slot->n_hints > 0;
-
-		if (slot->latch == NULL || slot->info.database != database)
-			continue;
-		if (rescan)
-			slot->rescan = true;
-		for (int j = 0; j < n && !slot->rescan; j++)
-		{
-			if (!add_hint(slot->hints, &slot->n_hints,
-						  hints[j].action_id, hints[j].retry_at))
-				slot->rescan = true;
-		}
-
-		/* Told and not yet listened: its latch is set already. */
-		if (!told)
-			SetLatch(slot->latch);
-	}
-	LWLockRelease(shared->lock);
-}
-
-static void
-on_xact_event(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (shared != NULL && (pending_rescan || n_pending > 0))
-				tell_workers(MyDatabaseId, pending_rescan, pending, n_pending);
-			if (shared != NULL && pending_launch)
-			{
-				LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-				if (shared->n_requests < MAX_REQUESTS)
-					shared->requests[shared->n_requests++] = MyDatabaseId;
-				else
-					shared->any_request = true;
-				LWLockRelease(shared->lock);
-				webhook_shared_wake_launcher();
-			}
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			break;
-		default:
-			return;
-	}
-	pending_rescan = false;
-	pending_launch = false;
-	n_pending = 0;
 }
 
 void
 webhook_shared_init(void)
 {
-	RegisterXactCallback(on_xact_event, NULL);
-
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 
@@ -241,40 +120,90 @@ webhook_shared_is_loaded(void)
  */
 
 void
-webhook_shared_wake_at_commit(int32 action_id, TimestampTz retry_at)
+webhook_shared_add_hint(WebhookNews *news, int32 action_id, TimestampTz retry_at)
 {
-	if (!add_hint(pending, &n_pending, action_id, retry_at))
-		pending_rescan = true;
+	WebhookHint *hint;
+
+	for (int i = 0; i < news->n_hints; i++)
+	{
+		hint = &news->hints[i];
+		if (hint->action_id == action_id)
+		{
+			hint->retry_at = Min(hint->retry_at, retry_at);
+			return;
+		}
+	}
+	if (news->n_hints == WEBHOOK_MAX_HINTS)
+	{
+		news->rescan = true;
+		return;
+	}
+	hint = &news->hints[news->n_hints++];
+	hint->action_id = action_id;
+	hint->retry_at = retry_at;
+}
+
+static bool
+is_told(const WorkerSlot *slot)
+{
+	return slot->news.rescan || slot->news.n_hints > 0;
 }
 
 void
-webhook_shared_rescan_at_commit(void)
+webhook_shared_tell(Oid database, const WebhookNews *news)
 {
-	pending_rescan = true;
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+		bool		was_told = is_told(slot);
+
+		if (slot->latch == NULL || slot->info.database != database)
+			continue;
+		if (news->rescan)
+			slot->news.rescan = true;
+		for (int j = 0; j < news->n_hints && !slot->news.rescan; j++)
+			webhook_shared_add_hint(&slot->news, news->hints[j].action_id,
+									news->hints[j].retry_at);
+
+		/* Told and not yet listened: its latch is set already. */
+		if (!was_told)
+			SetLatch(slot->latch);
+	}
+	LWLockRelease(shared->lock);
 }
 
 void
 webhook_shared_rescan(Oid database)
 {
-	if (shared != NULL)
-		tell_workers(database, true, NULL, 0);
+	const WebhookNews news = {.rescan = true};
+
+	webhook_shared_tell(database, &news);
 }
 
-void
-webhook_shared_launch_at_commit(void)
+static void
+wake_launcher(void)
 {
-	pending_launch = true;
-}
-
-void
-webhook_shared_wake_launcher(void)
-{
-	if (shared == NULL)
-		return;
 	LWLockAcquire(shared->lock, LW_SHARED);
 	if (shared->launcher_latch != NULL)
 		SetLatch(shared->launcher_latch);
 	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_request_worker(Oid database)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (shared->n_requests < MAX_REQUESTS)
+		shared->requests[shared->n_requests++] = database;
+	else
+		shared->any_request = true;
+	LWLockRelease(shared->lock);
+	wake_launcher();
 }
 
 bool
@@ -367,7 +296,7 @@ webhook_shared_unblock(Oid database)
 		}
 	}
 	LWLockRelease(shared->lock);
-	webhook_shared_wake_launcher();
+	wake_launcher();
 }
 
 /* ---------------------------------------------------------------------
@@ -582,12 +511,6 @@ webhook_shared_set_state(WebhookWorkerState state)
 	my_slot->info.state = state;
 }
 
-WebhookWorkerState
-webhook_shared_get_state(void)
-{
-	return my_slot->info.state;
-}
-
 void
 webhook_shared_set_progress(int in_flight, int claimed, int unsettled,
 							int64 attempts)
@@ -624,7 +547,7 @@ webhook_shared_set_error(const char *message)
 bool
 webhook_shared_is_told(void)
 {
-	return my_slot->rescan || my_slot->n_hints > 0;
+	return is_told(my_slot);
 }
 
 bool
@@ -638,155 +561,26 @@ webhook_shared_take_hints(WebhookHint *hints, int *n)
 		return false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	rescan = my_slot->rescan;
-	*n = my_slot->n_hints;
-	memcpy(hints, my_slot->hints, *n * sizeof(WebhookHint));
-	my_slot->rescan = false;
-	my_slot->n_hints = 0;
+	rescan = my_slot->news.rescan;
+	*n = my_slot->news.n_hints;
+	memcpy(hints, my_slot->news.hints, *n * sizeof(WebhookHint));
+	my_slot->news.rescan = false;
+	my_slot->news.n_hints = 0;
 	LWLockRelease(shared->lock);
 	return rescan;
 }
 
-/* The entry of an action of this database; NULL if the table is full. */
-static ActionEntry *
-find_action(int32 action_id)
-{
-	ActionKey	key = {0};
-	ActionEntry *entry;
-	bool		found;
-
-	key.database = MyDatabaseId;
-	key.action_id = action_id;
-	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		return entry;
-
-	if (hash_get_num_entries(action_hash) >= MAX_ACTIONS)
-	{
-		/* Forget those that say nothing. */
-		HASH_SEQ_STATUS scan;
-		TimestampTz now = GetCurrentTimestamp();
-
-		hash_seq_init(&scan, action_hash);
-		while ((entry = hash_seq_search(&scan)) != NULL)
-		{
-			if (entry->in_flight == 0 && !entry->is_failing &&
-				entry->next_moment < now)
-				hash_search(action_hash, &entry->key, HASH_REMOVE, NULL);
-		}
-	}
-	entry = hash_search(action_hash, &key, HASH_ENTER_NULL, &found);
-	if (entry != NULL && !found)
-	{
-		entry->in_flight = 0;
-		entry->awaited = false;
-		entry->is_failing = false;
-		entry->next_moment = 0;
-	}
-	return entry;
-}
-
-/*
- * Requests of a limited action keep a distance from each other, so that no
- * second has more of them than it may.  A fast one may catch up a little on
- * what a worker that was busy has missed, and its distance makes up for that.
- */
-static bool
-is_time(ActionEntry *entry, int rate, TimestampTz now, TimestampTz *moment)
-{
-	int			slack = rate > 100 ? MAX_CATCH_UP_US : 0;
-	int64		distance = (USECS_PER_SEC + slack + rate - 1) / rate;
-
-	if (entry->next_moment > now + distance)
-		entry->next_moment = now;	/* the clock was put back */
-	*moment = entry->next_moment;
-	if (now < entry->next_moment)
-		return false;
-	entry->next_moment = Max(entry->next_moment, now - slack) + distance;
-	return true;
-}
-
-bool
-webhook_shared_acquire(int32 action_id, int limit, int rate,
-					   TimestampTz now, TimestampTz *moment)
-{
-	ActionEntry *entry;
-	bool		granted = false;
-
-	*moment = 0;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL)
-	{
-		if (entry->in_flight >= limit)
-			entry->awaited = true;
-		else
-			granted = rate == 0 || is_time(entry, rate, now, moment);
-		if (granted)
-			entry->in_flight++;
-	}
-	LWLockRelease(shared->lock);
-	return granted;
-}
-
 void
-webhook_shared_release(int32 action_id)
+webhook_shared_wake_others(void)
 {
-	ActionEntry *entry;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL && entry->in_flight > 0)
-	{
-		entry->in_flight--;
-		if (entry->awaited)
-		{
-			entry->awaited = false;
-			for (int i = 0; i < shared->n_slots; i++)
-			{
-				WorkerSlot *slot = &shared->slots[i];
-
-				if (slot->latch != NULL && slot != my_slot &&
-					slot->info.database == MyDatabaseId)
-					SetLatch(slot->latch);
-			}
-		}
-	}
-	LWLockRelease(shared->lock);
-}
-
-int
-webhook_shared_in_flight(int32 action_id)
-{
-	ActionKey	key = {0};
-	ActionEntry *entry;
-	int			in_flight = 0;
-
-	if (shared == NULL)
-		return 0;
-	key.database = MyDatabaseId;
-	key.action_id = action_id;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	entry = hash_search(action_hash, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		in_flight = entry->in_flight;
-	LWLockRelease(shared->lock);
-	return in_flight;
-}
-
-bool
-webhook_shared_set_failing(int32 action_id, bool is_failing)
-{
-	ActionEntry *entry;
-	bool		is_news = true;
-
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = find_action(action_id);
-	if (entry != NULL)
+	for (int i = 0; i < shared->n_slots; i++)
 	{
-		is_news = entry->is_failing != is_failing;
-		entry->is_failing = is_failing;
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot != my_slot &&
+			slot->info.database == MyDatabaseId)
+			SetLatch(slot->latch);
 	}
 	LWLockRelease(shared->lock);
-	return is_news;
 }

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * shared.h
- *	  Shared memory: a slot for each worker, wake-up at commit, and what the
- *	  workers of a database must count together.
+ *	  Shared memory: a slot for each worker.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,34 +53,38 @@ typedef struct WebhookHint
 	TimestampTz retry_at;
 } WebhookHint;
 
+#define WEBHOOK_MAX_HINTS 64
+
+typedef struct WebhookNews
+{
+	bool		rescan;			/* look at everything anew: configuration, log */
+	int			n_hints;
+	WebhookHint hints[WEBHOOK_MAX_HINTS];
+} WebhookNews;
+
 /* A slot's number from here on is that of a run's process. */
 #define WEBHOOK_FIRST_RUN 1000
-
-#define WEBHOOK_MAX_HINTS 64
 
 extern void webhook_shared_init(void);
 extern bool webhook_shared_is_loaded(void);
 
 /* ---- sessions ---- */
 
-/* After commit, wake the database's workers: an action has new work. */
-extern void webhook_shared_wake_at_commit(int32 action_id,
-										  TimestampTz retry_at);
+/* Add a hint to the news; where there is no room for it, that is a rescan. */
+extern void webhook_shared_add_hint(WebhookNews *news, int32 action_id,
+									TimestampTz retry_at);
 
-/* After commit, let them look at everything anew (configuration, log). */
-extern void webhook_shared_rescan_at_commit(void);
+/* Wake a database's workers and tell them. */
+extern void webhook_shared_tell(Oid database, const WebhookNews *news);
 
-/* Now: the same, for a database. */
+/* Let them look at everything anew. */
 extern void webhook_shared_rescan(Oid database);
 
-/* After commit, let the launcher look at this database. */
-extern void webhook_shared_launch_at_commit(void);
+/* Let the launcher look at a database. */
+extern void webhook_shared_request_worker(Oid database);
 
 /* Has a worker of this database anything claimed, under way or to record? */
 extern bool webhook_shared_is_busy(void);
-
-/* Now: let the launcher look for databases. */
-extern void webhook_shared_wake_launcher(void);
 
 /*
  * End a database's workers and let none start until unblocked; waits for
@@ -120,7 +123,6 @@ extern void webhook_shared_free_run(int index, int number);
 extern void webhook_shared_report(Oid database, const char *message);
 
 extern void webhook_shared_set_state(WebhookWorkerState state);
-extern WebhookWorkerState webhook_shared_get_state(void);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
 extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
@@ -133,23 +135,7 @@ extern bool webhook_shared_is_told(void);
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 
-/*
- * Permission for one more request of an action, at most "limit" at a time and
- * "rate" a second (0: any) over all of the database's workers.  False: not now,
- * but at *moment, or if that is 0 when one is given back, which wakes the
- * worker.
- */
-extern bool webhook_shared_acquire(int32 action_id, int limit, int rate,
-								   TimestampTz now, TimestampTz *moment);
-extern void webhook_shared_release(int32 action_id);
-
-/* How many requests of an action are under way, over all workers. */
-extern int	webhook_shared_in_flight(int32 action_id);
-
-/*
- * An action's receiver is failing, or is not; true: that is news, and no
- * other worker has said so.
- */
-extern bool webhook_shared_set_failing(int32 action_id, bool is_failing);
+/* Wake the database's workers but this one. */
+extern void webhook_shared_wake_others(void);
 
 #endif							/* WEBHOOK_SHARED_H */

@@ -89,19 +89,15 @@ on_data(char *data, size_t size, size_t n, void *arg)
 static bool
 set_options(WebhookTransfer *t, WebhookMail *mail)
 {
-	bool		ok = true;
+	bool		ok = webhook_transfer_set_common(t);
 
 	t->recipients = curl_slist_append(NULL, mail->recipient);
 	if (t->recipients == NULL)
 		return false;
-	SET(CURLOPT_PRIVATE, t);
-	SET(CURLOPT_ERRORBUFFER, t->curl_error);
-	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_URL, mail->url);
 	SET(PROTOCOLS_OPTION, PROTOCOLS_MAIL);
-	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "");
 	SET(CURLOPT_MAIL_FROM, mail->sender);
@@ -110,14 +106,6 @@ set_options(WebhookTransfer *t, WebhookMail *mail)
 	SET(CURLOPT_PASSWORD, mail->username == NULL ? NULL :
 		mail->password == NULL ? "" : mail->password);
 	SET(CURLOPT_USE_SSL, (long) (mail->username == NULL ? CURLUSESSL_TRY : CURLUSESSL_ALL));
-	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	SET(CURLOPT_SSL_VERIFYPEER, 1L);
-	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	if (webhook_ca_file != NULL && webhook_ca_file[0] != '\0')
-	{
-		SET(CURLOPT_CAINFO, webhook_ca_file);
-		SET(CURLOPT_CAPATH, NULL);
-	}
 	SET(CURLOPT_UPLOAD, 1L);
 	SET(CURLOPT_READFUNCTION, on_read);
 	SET(CURLOPT_READDATA, t);

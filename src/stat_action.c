@@ -29,14 +29,13 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats.h"
+#include "stats_store.h"
 #include "utils/acl.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -154,7 +153,7 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 	int64		queued = 0;
 	int64		dispatched = 0;
 	int64		retrying = 0;
-	int			in_flight = webhook_shared_in_flight(action_id);
+	int			in_flight = webhook_shared_action_in_flight(action_id);
 	TimestampTz oldest_due = 0;
 	bool		is_cut;
 

@@ -28,8 +28,7 @@
 #include "executor/spi.h"
 #include "lane.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats.h"
 #include "stats_store.h"
 #include "utils/hsearch.h"
@@ -179,7 +178,7 @@ read_states(List *settled, TimestampTz now)
 		WebhookStatsEntry *entry = find_entry(flight->lane);
 
 		if (!entry->is_known)
-			webhook_stats_read(entry, my_number);
+			webhook_stats_store_read(entry, my_number);
 	}
 }
 
@@ -291,7 +290,7 @@ store(List *settled, TimestampTz now)
 
 	if (my_number == 0 && now >= next_tidy_at)
 	{
-		webhook_stats_tidy();
+		webhook_stats_store_tidy();
 		next_tidy_at = now + TIDY_INTERVAL_US;
 	}
 	hash_seq_init(&scan, entries);
@@ -301,7 +300,7 @@ store(List *settled, TimestampTz now)
 		if (!entry->is_dirty)
 			continue;
 		save_entry(entry);
-		webhook_stats_store(entry, my_number);
+		webhook_stats_store_add(entry, my_number);
 	}
 }
 
@@ -407,7 +406,7 @@ announce(WebhookStatsEntry *entry)
 	entry->announcement = WEBHOOK_TOLD;
 
 	/* One of several workers says it for all. */
-	if (!webhook_shared_set_failing(entry->action_id, is_failing))
+	if (!webhook_shared_action_set_failing(entry->action_id, is_failing))
 		return;
 	if (is_failing)
 		ereport(WARNING,

@@ -11,17 +11,8 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
-/*
- * Durations are counted in buckets whose bounds grow by the square root of
- * two: 0.1 ms, 0.14 ms, 0.2 ms, ... 52 s; the last has no upper bound.
- */
-#define WEBHOOK_LATENCY_BUCKETS 40
-
 /* The upper bound of a bucket, in microseconds. */
 extern double webhook_stats_bound(int bucket);
-
-/* So many failed attempts in a row mean that the receiver is failing. */
-#define WEBHOOK_FAILING_AFTER 3
 
 /* number: the worker's among those of its database. */
 extern void webhook_stats_init(int number);

@@ -20,7 +20,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
-#include "shared.h"
+#include "shared_action.h"
 #include "stats_store.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -90,7 +90,7 @@ static RowStatements latency_statements = {
 };
 
 void
-webhook_stats_read(WebhookStatsEntry *entry, int worker)
+webhook_stats_store_read(WebhookStatsEntry *entry, int worker)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT4OID, INT2OID};
@@ -121,7 +121,7 @@ webhook_stats_read(WebhookStatsEntry *entry, int worker)
 		entry->failing_since = isnull ? 0 : DatumGetTimestampTz(since);
 		entry->is_failing = entry->failures >= WEBHOOK_FAILING_AFTER;
 		if (entry->is_failing)
-			(void) webhook_shared_set_failing(entry->action_id, true);
+			(void) webhook_shared_action_set_failing(entry->action_id, true);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	entry->is_known = true;
@@ -187,7 +187,7 @@ get_moment(TimestampTz time, char *null)
 }
 
 void
-webhook_stats_store(WebhookStatsEntry *entry, int worker)
+webhook_stats_store_add(WebhookStatsEntry *entry, int worker)
 {
 	Datum		values[11];
 	Datum		buckets[WEBHOOK_LATENCY_BUCKETS];
@@ -220,7 +220,7 @@ webhook_stats_store(WebhookStatsEntry *entry, int worker)
 }
 
 void
-webhook_stats_tidy(void)
+webhook_stats_store_tidy(void)
 {
 	SPI_execute("DELETE FROM webhook.action_stats s WHERE NOT EXISTS"
 				" (SELECT FROM webhook.action a WHERE a.action_id = s.action_id)",

@@ -10,8 +10,16 @@
 #define WEBHOOK_STATS_STORE_H
 
 #include "datatype/timestamp.h"
-#include "stats.h"
 #include "storage/itemptr.h"
+
+/*
+ * Durations are counted in buckets whose bounds grow by the square root of
+ * two: 0.1 ms, 0.14 ms, 0.2 ms, ... 52 s; the last has no upper bound.
+ */
+#define WEBHOOK_LATENCY_BUCKETS 40
+
+/* So many failed attempts in a row mean that the receiver is failing. */
+#define WEBHOOK_FAILING_AFTER 3
 
 #define WEBHOOK_STATS_SLOT_US (300 * USECS_PER_SEC)
 #define WEBHOOK_STATS_ERROR_SIZE 256
@@ -62,15 +70,15 @@ typedef struct WebhookStatsEntry
  */
 
 /* What the worker before this one knew of the receiver. */
-extern void webhook_stats_read(WebhookStatsEntry *entry, int worker);
+extern void webhook_stats_store_read(WebhookStatsEntry *entry, int worker);
 
 /*
  * Add what has been counted to the entry's rows; the entry tells of which that
  * could be done.  A row that somebody has locked is left alone.
  */
-extern void webhook_stats_store(WebhookStatsEntry *entry, int worker);
+extern void webhook_stats_store_add(WebhookStatsEntry *entry, int worker);
 
 /* Actions that are no more leave no statistics. */
-extern void webhook_stats_tidy(void);
+extern void webhook_stats_store_tidy(void);
 
 #endif							/* WEBHOOK_STATS_STORE_H */

@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/attnum.h"
 #include "mb/pg_wchar.h"
 #include "parser/scansup.h"
 #include "settings.h"
@@ -348,7 +347,7 @@ webhook_template_check(const WebhookTemplate *tmpl, Oid module,
 				break;
 			case WEBHOOK_PLACEHOLDER_PATH:
 			case WEBHOOK_PLACEHOLDER_EXPRESSION:
-				break;			/* see webhook_computed_compile */
+				break;			/* see webhook_wanted_compile */
 		}
 	}
 }

@@ -179,18 +179,35 @@ on_body(char *data, size_t size, size_t n, void *arg)
 #define SET(option, value) \
 	(ok = ok && curl_easy_setopt(t->easy, option, value) == CURLE_OK)
 
-/* What is the same for all requests, as long as the settings are. */
-static bool
-set_constants(WebhookTransfer *t)
+bool
+webhook_transfer_set_common(WebhookTransfer *t)
 {
 	bool		ok = true;
-
-	t->generation = generation;
-	t->has_proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0';
 
 	SET(CURLOPT_PRIVATE, t);
 	SET(CURLOPT_ERRORBUFFER, t->curl_error);
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	if (webhook_ca_file != NULL && webhook_ca_file[0] != '\0')
+	{
+		SET(CURLOPT_CAINFO, webhook_ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+	return ok;
+}
+
+/* What is the same for all requests, as long as the settings are. */
+static bool
+set_constants(WebhookTransfer *t)
+{
+	bool		ok = webhook_transfer_set_common(t);
+
+	t->generation = generation;
+	t->has_proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0';
+
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
@@ -210,22 +227,12 @@ set_constants(WebhookTransfer *t)
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
 	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
 
 	/* An empty string, unlike NULL, also hides the environment's. */
 	SET(CURLOPT_PROXY, t->has_proxy ? webhook_proxy : "");
 	SET(CURLOPT_NOPROXY, "");
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-
-	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	SET(CURLOPT_SSL_VERIFYPEER, 1L);
-	SET(CURLOPT_SSL_VERIFYHOST, 2L);
-	if (webhook_ca_file != NULL && webhook_ca_file[0] != '\0')
-	{
-		SET(CURLOPT_CAINFO, webhook_ca_file);
-		SET(CURLOPT_CAPATH, NULL);
-	}
 
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);

@@ -2,7 +2,7 @@
  *
  * transfer.h
  *	  One request on a curl easy handle.  The sender's own: nobody else
- *	  includes this, as nobody else includes curl.h.
+ *	  includes this, as nobody but url.c includes curl.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,7 @@
 
 #include "compat.h"
 #include "gate.h"
-#include "sender.h"
+#include "send.h"
 
 #define WEBHOOK_MAX_HEAD (64 * 1024)	/* bytes of an answer's headers */
 
@@ -24,9 +24,9 @@ typedef struct WebhookTransfer
 	CURL	   *easy;
 	WebhookSend *send;
 	WebhookMail *mail;			/* smtp.c: instead of send */
-	void	   *network;		/* sender.c's own */
+	struct WebhookNetwork *network; /* network.c's own */
 	WebhookGate *gate;			/* where the host is being looked up, if so */
-	int64		started;		/* sender.c's own */
+	int64		started;		/* network.c's own */
 	struct curl_slist *headers; /* an array, of the request's headers */
 	int			n_headers;		/* room in it */
 	struct curl_slist *empty_headers;	/* as curl wants those without a value */
@@ -92,6 +92,9 @@ extern void webhook_transfer_release(WebhookTransfer *transfer);
 extern curl_socket_t webhook_transfer_open(WebhookTransfer *transfer,
 										   const struct curl_sockaddr *address,
 										   bool is_allowed);
+
+/* Set what is the same for all that is sent: whose certificates count, above all. */
+extern bool webhook_transfer_set_common(WebhookTransfer *transfer);
 
 /* The settings were reloaded: use no handle of before. */
 extern void webhook_transfer_reload(void);

@@ -33,6 +33,7 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "module.h"
+#include "name.h"
 #include "optimizer/optimizer.h"
 #include "triggers.h"
 #include "utils/builtins.h"
@@ -390,9 +391,7 @@ webhook_triggers_enable(Oid module, int32 workflow_id, bool enabled)
 			(enabled ? TRIGGER_DISABLED : TRIGGER_FIRES_ON_ORIGIN))
 			continue;
 		if (sql.len == 0)
-			appendStringInfo(&sql, "ALTER TABLE %s",
-							 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-														RelationGetRelationName(rel)));
+			appendStringInfo(&sql, "ALTER TABLE %s", webhook_name_relation(rel));
 		else
 			appendStringInfoChar(&sql, ',');
 		appendStringInfo(&sql, " %s TRIGGER %s", enabled ? "ENABLE" : "DISABLE",

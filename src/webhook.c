@@ -12,12 +12,14 @@
 #include "postgres.h"
 
 #include "batch.h"
+#include "commit.h"
 #include "fmgr.h"
 #include "hooks.h"
 #include "launcher.h"
 #include "progress.h"
 #include "settings.h"
 #include "shared.h"
+#include "shared_action.h"
 
 PG_MODULE_MAGIC;
 
@@ -28,6 +30,8 @@ _PG_init(void)
 {
 	webhook_settings_init();
 	webhook_shared_init();
+	webhook_shared_action_init();
+	webhook_commit_init();
 	webhook_batch_init();
 	webhook_progress_init();
 	webhook_hooks_init();

@@ -13,9 +13,10 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "action.h"
+#include "action_table.h"
 #include "catalog.h"
 #include "commands/trigger.h"
-#include "computed.h"
 #include "criteria.h"
 #include "expression.h"
 #include "fmgr.h"
@@ -29,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "wanted.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(create_workflow);
@@ -146,9 +148,9 @@ check_owner_email(WebhookWorkflow *workflow, Relation module, bool is_new)
 	}
 	tmpl = webhook_template_parse(workflow->owner_email, what);
 	webhook_template_check(tmpl, RelationGetRelid(module), what);
-	wanted = webhook_computed_collect(NIL, tmpl, what);
-	workflow->computed = webhook_computed_compile(wanted, workflow->computed,
-												  module, workflow->owner, is_new);
+	wanted = webhook_wanted_collect(NIL, tmpl, what);
+	workflow->computed = webhook_wanted_compile(wanted, workflow->computed,
+												module, workflow->owner, is_new);
 }
 
 /* Returns the criteria; NULL: none. */
@@ -206,8 +208,8 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 									   module,
 									   strcmp(workflow->trigger, "delete") == 0);
 	check_owner_email(workflow, module, false);
-	if (!webhook_computed_is_same(workflow->computed, computed))
-		webhook_workflow_update(workflow);
+	if (!webhook_wanted_is_same(workflow->computed, computed))
+		webhook_workflow_table_update(workflow);
 
 	/* The triggers follow what is renamed: so does what a run asks. */
 	if (!is_scheduled(workflow))
@@ -220,10 +222,23 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 		if (is_same_text(sql, workflow->condition_sql))
 			return;
 		workflow->condition_sql = sql;
-		webhook_workflow_update(workflow);
+		webhook_workflow_table_update(workflow);
 	}
 	else if (is_scheduled(workflow) || workflow->condition_sql != NULL)
 		webhook_run_check(workflow);
+}
+
+void
+webhook_workflow_fit_actions(int32 workflow_id, Oid module)
+{
+	List	   *actions = webhook_action_table_list(workflow_id);
+	ListCell   *lc;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	foreach(lc, actions)
+		webhook_action_fit(lfirst_int(lc), module);
+	webhook_scope_leave(&scope);
 }
 
 /* ---------------------------------------------------------------------
@@ -301,7 +316,7 @@ create_workflow(PG_FUNCTION_ARGS)
 	module = webhook_module_open(workflow.module, workflow.owner, ShareRowExclusiveLock);
 	criteria = check_workflow(&workflow, module);
 	webhook_origin_note();
-	workflow.workflow_id = webhook_workflow_insert(&workflow);
+	workflow.workflow_id = webhook_workflow_table_insert(&workflow);
 	if (workflow.workflow_id == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -329,7 +344,7 @@ rebuild_triggers(const WebhookWorkflow *old, const WebhookWorkflow *new,
 
 	if (strcmp(old->recurrence, "first") == 0 &&
 		(old->module != new->module || strcmp(new->recurrence, "first") != 0))
-		webhook_workflow_clear_seen(new->workflow_id);
+		webhook_workflow_table_clear_seen(new->workflow_id);
 }
 
 /*
@@ -345,7 +360,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 	bool		is_rebuilt;
 
 	require_argument(fcinfo, ARG_NAME, "name");
-	old = webhook_workflow_lock(get_text(fcinfo, ARG_NAME));
+	old = webhook_workflow_table_lock(get_text(fcinfo, ARG_NAME));
 	new = *old;
 	if (!PG_ARGISNULL(ARG_MODULE))
 		new.module = PG_GETARG_OID(ARG_MODULE);
@@ -385,7 +400,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 	if (new.module != old->module)
 		webhook_workflow_fit_actions(new.workflow_id, new.module);
 
-	webhook_workflow_update(&new);
+	webhook_workflow_table_update(&new);
 	if (is_rebuilt)
 		rebuild_triggers(old, &new, criteria);
 	PG_RETURN_VOID();
@@ -400,9 +415,9 @@ drop_workflow(PG_FUNCTION_ARGS)
 	WebhookWorkflow *workflow;
 
 	require_argument(fcinfo, ARG_NAME, "name");
-	workflow = webhook_workflow_lock(get_text(fcinfo, ARG_NAME));
+	workflow = webhook_workflow_table_lock(get_text(fcinfo, ARG_NAME));
 	webhook_triggers_drop(workflow->module, workflow->workflow_id);
-	webhook_workflow_delete(workflow->workflow_id);
+	webhook_workflow_table_delete(workflow->workflow_id);
 	PG_RETURN_VOID();
 }
 
@@ -416,15 +431,15 @@ enable_workflow(PG_FUNCTION_ARGS)
 
 	require_argument(fcinfo, 0, "name");
 	require_argument(fcinfo, 1, "enabled");
-	workflow = webhook_workflow_lock(get_text(fcinfo, 0));
+	workflow = webhook_workflow_table_lock(get_text(fcinfo, 0));
 	/* What it missed while it was disabled is not made up for. */
 	if (workflow->enabled != PG_GETARG_BOOL(1))
 	{
 		workflow->enabled = PG_GETARG_BOOL(1);
 		check_schedule(workflow);
 	}
-	webhook_workflow_set_enabled(workflow->workflow_id, workflow->enabled,
-								 workflow->next_run_at);
+	webhook_workflow_table_set_enabled(workflow->workflow_id, workflow->enabled,
+									   workflow->next_run_at);
 	webhook_triggers_enable(workflow->module, workflow->workflow_id,
 							PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

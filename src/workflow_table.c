@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "action.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -18,7 +17,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "workflow.h"
+#include "workflow_table.h"
 
 static void
 execute_sql(const char *sql, int n, Oid *types, Datum *values,
@@ -113,7 +112,7 @@ read_workflows(const char *sql, int n, Oid *types, Datum *values)
 }
 
 WebhookWorkflow *
-webhook_workflow_lock(const char *name)
+webhook_workflow_table_lock(const char *name)
 {
 	Oid			types[2] = {TEXTOID, OIDOID};
 	Datum		values[2];
@@ -133,7 +132,7 @@ webhook_workflow_lock(const char *name)
 }
 
 WebhookWorkflow *
-webhook_workflow_lock_due(int32 workflow_id, TimestampTz planned_at)
+webhook_workflow_table_lock_due(int32 workflow_id, TimestampTz planned_at)
 {
 	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[2];
@@ -149,7 +148,7 @@ webhook_workflow_lock_due(int32 workflow_id, TimestampTz planned_at)
 }
 
 void
-webhook_workflow_set_next(int32 workflow_id, TimestampTz next_run_at)
+webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at)
 {
 	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[2];
@@ -161,9 +160,9 @@ webhook_workflow_set_next(int32 workflow_id, TimestampTz next_run_at)
 }
 
 int32
-webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
+webhook_workflow_table_lookup(const char *name, Oid *module, Oid *owner)
 {
-	WebhookWorkflow *workflow = webhook_workflow_lock(name);
+	WebhookWorkflow *workflow = webhook_workflow_table_lock(name);
 
 	if (module != NULL)
 		*module = workflow->module;
@@ -173,7 +172,7 @@ webhook_workflow_lookup(const char *name, Oid *module, Oid *owner)
 }
 
 List *
-webhook_workflow_find_computing(void)
+webhook_workflow_table_find_computing(void)
 {
 	return read_workflows(SELECT_WORKFLOW
 						  " w WHERE computed IS NOT NULL OR trigger = 'schedule'"
@@ -185,7 +184,7 @@ webhook_workflow_find_computing(void)
 }
 
 List *
-webhook_workflow_find(List *modules)
+webhook_workflow_table_find(List *modules)
 {
 	Oid			types[1] = {OIDARRAYOID};
 	Datum		values[1];
@@ -204,7 +203,7 @@ webhook_workflow_find(List *modules)
 }
 
 List *
-webhook_workflow_find_owned(Oid role)
+webhook_workflow_table_find_owned(Oid role)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1];
@@ -227,20 +226,20 @@ execute_for(const char *sql, int32 workflow_id)
 }
 
 void
-webhook_workflow_clear_seen(int32 workflow_id)
+webhook_workflow_table_clear_seen(int32 workflow_id)
 {
 	execute_for("DELETE FROM webhook.seen WHERE workflow_id = $1", workflow_id);
 }
 
 void
-webhook_workflow_delete(int32 workflow_id)
+webhook_workflow_table_delete(int32 workflow_id)
 {
 	/* What is under way ends by itself. */
 	execute_for("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 				" completed_at = clock_timestamp(), error = 'workflow was dropped'"
 				" WHERE workflow_id = $1 AND retry_at IS NOT NULL"
 				" AND status <> 'Dispatched'", workflow_id);
-	webhook_workflow_clear_seen(workflow_id);
+	webhook_workflow_table_clear_seen(workflow_id);
 	execute_for("DELETE FROM webhook.action_secret s USING webhook.action a"
 				" WHERE a.action_id = s.action_id AND a.workflow_id = $1",
 				workflow_id);
@@ -292,7 +291,7 @@ fill_columns(const WebhookWorkflow *workflow, Datum *values, char *nulls)
 }
 
 int32
-webhook_workflow_insert(const WebhookWorkflow *workflow)
+webhook_workflow_table_insert(const WebhookWorkflow *workflow)
 {
 	Datum		values[N_COLUMNS] = {0};
 	char		nulls[N_COLUMNS];
@@ -324,7 +323,7 @@ webhook_workflow_insert(const WebhookWorkflow *workflow)
 }
 
 void
-webhook_workflow_update(const WebhookWorkflow *workflow)
+webhook_workflow_table_update(const WebhookWorkflow *workflow)
 {
 	Datum		values[N_COLUMNS] = {0};
 	char		nulls[N_COLUMNS];
@@ -338,8 +337,8 @@ webhook_workflow_update(const WebhookWorkflow *workflow)
 }
 
 void
-webhook_workflow_set_enabled(int32 workflow_id, bool enabled,
-							 TimestampTz next_run_at)
+webhook_workflow_table_set_enabled(int32 workflow_id, bool enabled,
+								   TimestampTz next_run_at)
 {
 	Oid			types[3] = {INT4OID, BOOLOID, TIMESTAMPTZOID};
 	Datum		values[3];
@@ -350,37 +349,4 @@ webhook_workflow_set_enabled(int32 workflow_id, bool enabled,
 	values[2] = TimestampTzGetDatum(next_run_at);
 	execute_sql("UPDATE webhook.workflow SET enabled = $2, next_run_at = $3"
 				" WHERE workflow_id = $1", 3, types, values, nulls);
-}
-
-void
-webhook_workflow_fit_actions(int32 workflow_id, Oid module)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
-	int32	   *actions;
-	uint64		n;
-	WebhookScope scope;
-
-	values[0] = Int32GetDatum(workflow_id);
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args("SELECT action_id FROM webhook.action"
-							  " WHERE workflow_id = $1 ORDER BY action_id",
-							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the actions of workflow %d", workflow_id);
-	n = SPI_processed;
-	actions = MemoryContextAlloc(context, (n + 1) * sizeof(int32));
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-
-		actions[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc, 1,
-												 &isnull));
-	}
-	SPI_finish();
-	for (uint64 i = 0; i < n; i++)
-		webhook_action_fit(actions[i], module);
-	webhook_scope_leave(&scope);
 }

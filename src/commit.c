@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * commit.c
+ *	  What a transaction tells the workers once it has committed.
+ *
+ * A transaction that enqueued tells the workers of its database, after its
+ * commit, which action has new work and from which retry_at on; so a worker
+ * finds the rows by one index probe and never walks over what it has already
+ * dealt with.  No NOTIFY: its lock serialises commits.  What is lost with a
+ * wake-up (a prepared transaction, a crash) is found by the worker's slow
+ * survey.
+ *
+ * Runs in sessions.  Where the library isn't preloaded there is nobody to tell.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commit.h"
+#include "miscadmin.h"
+#include "shared.h"
+
+/* What this transaction will tell. */
+static WebhookNews news;
+static bool is_launch = false;
+
+static void
+on_xact_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (news.rescan || news.n_hints > 0)
+				webhook_shared_tell(MyDatabaseId, &news);
+			if (is_launch)
+				webhook_shared_request_worker(MyDatabaseId);
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	news.rescan = false;
+	news.n_hints = 0;
+	is_launch = false;
+}
+
+void
+webhook_commit_init(void)
+{
+	RegisterXactCallback(on_xact_event, NULL);
+}
+
+void
+webhook_commit_wake(int32 action_id, TimestampTz retry_at)
+{
+	webhook_shared_add_hint(&news, action_id, retry_at);
+}
+
+void
+webhook_commit_rescan(void)
+{
+	news.rescan = true;
+}
+
+void
+webhook_commit_launch(void)
+{
+	is_launch = true;
+}

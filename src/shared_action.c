@@ -1,0 +1,222 @@
+/*-------------------------------------------------------------------------
+ *
+ * shared_action.c
+ *	  Shared memory: what the workers of a database must count together of an
+ *	  action, for its limits, and to say but once that its receiver is failing.
+ *
+ * A worker asks before it sends a request and gives the permission back when
+ * the answer is there; one that was refused is woken then.  An action has an
+ * entry as long as it says something, and a lock of its own keeps those who
+ * count from those who commit (shared.c).
+ *
+ * Runs in workers; sessions only look, for webhook.stat_action.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "shared.h"
+#include "shared_action.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#define MAX_CATCH_UP_US 10000	/* of an action's rate */
+#define MAX_ACTIONS 4096
+
+typedef struct ActionKey
+{
+	Oid			database;
+	int32		action_id;
+} ActionKey;
+
+typedef struct ActionEntry
+{
+	ActionKey	key;
+	int			in_flight;
+	bool		awaited;		/* somebody was refused */
+	bool		is_failing;		/* the server log has been told */
+	TimestampTz next_moment;	/* for a rate limit */
+} ActionEntry;
+
+static HTAB *actions = NULL;
+static LWLock *lock = NULL;
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void
+request_shmem(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(hash_estimate_size(MAX_ACTIONS, sizeof(ActionEntry)));
+	RequestNamedLWLockTranche("webhook actions", 1);
+}
+
+static void
+startup_shmem(void)
+{
+	HASHCTL		info = {0};
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	info.keysize = sizeof(ActionKey);
+	info.entrysize = sizeof(ActionEntry);
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	actions = ShmemInitHash("webhook actions", MAX_ACTIONS, MAX_ACTIONS,
+							&info, HASH_ELEM | HASH_BLOBS);
+	LWLockRelease(AddinShmemInitLock);
+	lock = &(GetNamedLWLockTranche("webhook actions"))->lock;
+}
+
+void
+webhook_shared_action_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+/* The entry of an action of this database; NULL if the table is full. */
+static ActionEntry *
+find_action(int32 action_id)
+{
+	ActionKey	key = {0};
+	ActionEntry *entry;
+	bool		found;
+
+	key.database = MyDatabaseId;
+	key.action_id = action_id;
+	entry = hash_search(actions, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry;
+
+	if (hash_get_num_entries(actions) >= MAX_ACTIONS)
+	{
+		/* Forget those that say nothing. */
+		HASH_SEQ_STATUS scan;
+		TimestampTz now = GetCurrentTimestamp();
+
+		hash_seq_init(&scan, actions);
+		while ((entry = hash_seq_search(&scan)) != NULL)
+		{
+			if (entry->in_flight == 0 && !entry->is_failing &&
+				entry->next_moment < now)
+				hash_search(actions, &entry->key, HASH_REMOVE, NULL);
+		}
+	}
+	entry = hash_search(actions, &key, HASH_ENTER_NULL, &found);
+	if (entry != NULL && !found)
+	{
+		entry->in_flight = 0;
+		entry->awaited = false;
+		entry->is_failing = false;
+		entry->next_moment = 0;
+	}
+	return entry;
+}
+
+/*
+ * Requests of a limited action keep a distance from each other, so that no
+ * second has more of them than it may.  A fast one may catch up a little on
+ * what a worker that was busy has missed, and its distance makes up for that.
+ */
+static bool
+is_time(ActionEntry *entry, int rate, TimestampTz now, TimestampTz *moment)
+{
+	int			slack = rate > 100 ? MAX_CATCH_UP_US : 0;
+	int64		distance = (USECS_PER_SEC + slack + rate - 1) / rate;
+
+	if (entry->next_moment > now + distance)
+		entry->next_moment = now;	/* the clock was put back */
+	*moment = entry->next_moment;
+	if (now < entry->next_moment)
+		return false;
+	entry->next_moment = Max(entry->next_moment, now - slack) + distance;
+	return true;
+}
+
+bool
+webhook_shared_action_acquire(int32 action_id, int limit, int rate,
+							  TimestampTz now, TimestampTz *moment)
+{
+	ActionEntry *entry;
+	bool		granted = false;
+
+	*moment = 0;
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL)
+	{
+		if (entry->in_flight >= limit)
+			entry->awaited = true;
+		else
+			granted = rate == 0 || is_time(entry, rate, now, moment);
+		if (granted)
+			entry->in_flight++;
+	}
+	LWLockRelease(lock);
+	return granted;
+}
+
+void
+webhook_shared_action_release(int32 action_id)
+{
+	ActionEntry *entry;
+	bool		is_awaited = false;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL && entry->in_flight > 0)
+	{
+		entry->in_flight--;
+		is_awaited = entry->awaited;
+		entry->awaited = false;
+	}
+	LWLockRelease(lock);
+	if (is_awaited)
+		webhook_shared_wake_others();
+}
+
+int
+webhook_shared_action_in_flight(int32 action_id)
+{
+	ActionKey	key = {0};
+	ActionEntry *entry;
+	int			in_flight = 0;
+
+	if (actions == NULL)
+		return 0;
+	key.database = MyDatabaseId;
+	key.action_id = action_id;
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search(actions, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		in_flight = entry->in_flight;
+	LWLockRelease(lock);
+	return in_flight;
+}
+
+bool
+webhook_shared_action_set_failing(int32 action_id, bool is_failing)
+{
+	ActionEntry *entry;
+	bool		is_news = true;
+
+	LWLockAcquire(lock, LW_EXCLUSIVE);
+	entry = find_action(action_id);
+	if (entry != NULL)
+	{
+		is_news = entry->is_failing != is_failing;
+		entry->is_failing = is_failing;
+	}
+	LWLockRelease(lock);
+	return is_news;
+}

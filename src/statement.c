@@ -1,0 +1,68 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.c
+ *	  What statements on the extension's own tables have in common.
+ *
+ * Runs in sessions and workers; SPI must be connected.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "statement.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+
+void
+webhook_statement_execute(const char *sql, int n, const Oid *types,
+						  const Datum *values, const char *nulls)
+{
+	if (SPI_execute_with_args(sql, n, unconstify(Oid *, types),
+							  unconstify(Datum *, values), nulls, false, 0) < 0)
+		elog(ERROR, "could not execute: %s", sql);
+}
+
+char *
+webhook_statement_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+Datum
+webhook_statement_value(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 column, isnull);
+}
+
+List *
+webhook_statement_oids(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		result = lappend_oid(result,
+							 DatumGetObjectId(webhook_statement_value(i, 1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+Datum
+webhook_statement_array(Datum *values, bool *nulls, int n, Oid type)
+{
+	int16		len;
+	bool		byval;
+	char		align;
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
+											  len, byval, align));
+}

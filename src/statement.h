@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * statement.h
+ *	  What statements on the extension's own tables have in common.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_STATEMENT_H
+#define WEBHOOK_STATEMENT_H
+
+#include "nodes/pg_list.h"
+
+/* Execute a statement; what can't be executed raises an error. */
+extern void webhook_statement_execute(const char *sql, int n, const Oid *types,
+									  const Datum *values, const char *nulls);
+
+/* A value of a row that the last statement gave; columns count from 1. */
+extern char *webhook_statement_text(uint64 row, int column);
+extern Datum webhook_statement_value(uint64 row, int column, bool *isnull);
+
+/* The OIDs in the first column of all its rows; the list is made in context. */
+extern List *webhook_statement_oids(MemoryContext context);
+
+/* An array of n values; "nulls" may be NULL. */
+extern Datum webhook_statement_array(Datum *values, bool *nulls, int n, Oid type);
+
+#endif							/* WEBHOOK_STATEMENT_H */
