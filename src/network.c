@@ -42,6 +42,7 @@ typedef struct WebhookNetwork
 } WebhookNetwork;
 
 static WebhookNetwork *networks = NULL; /* the first one is for new requests */
+static WebhookNetwork *second_network = NULL;	/* for second tries; NULL: none yet */
 static int	capacity = 0;
 static sigset_t blocked_signals;
 static locale_t utf8_locale = (locale_t) 0;
@@ -154,7 +155,7 @@ webhook_network_drop_drained(void)
 	{
 		WebhookNetwork *network = *link;
 
-		if (network->n_transfers > 0)
+		if (network->n_transfers > 0 || network == second_network)
 		{
 			link = &network->next;
 			continue;
@@ -174,6 +175,7 @@ webhook_network_open(void)
 		return false;
 	network->next = networks;
 	networks = network;
+	second_network = NULL;
 	return true;
 }
 
@@ -207,10 +209,25 @@ webhook_network_add(WebhookTransfer *t)
 	return true;
 }
 
+/*
+ * Once curl has met HTTP/1.1 at a receiver, it no longer multiplexes there, and
+ * opens a connection for each request that finds the others busy.  So what is
+ * tried again by HTTP/1.1 is kept apart.
+ */
 bool
 webhook_network_add_again(WebhookTransfer *t)
 {
-	return add_transfer(t, t->network);
+	if (second_network == NULL)
+	{
+		WebhookNetwork *network = create_network();
+
+		if (network == NULL)
+			return false;
+		network->next = networks->next;
+		networks->next = network;
+		second_network = network;
+	}
+	return add_transfer(t, second_network);
 }
 
 /* The next message that a transfer has ended; NULL: none. */

@@ -442,9 +442,6 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 		SET(CURLOPT_CONNECTTIMEOUT_MS,
 			(long) Min(Max(send->connect_timeout, 1), INT_MAX));
 	t->connect_timeout = send->connect_timeout;
-	if (t->is_fresh)
-		SET(CURLOPT_FRESH_CONNECT, 0L);
-	t->is_fresh = false;
 
 	/*
 	 * A libcurl without HTTP/2 refuses it: then there is none.  Requests are
@@ -503,10 +500,8 @@ webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 		return false;
 
 	t->http_version = CURL_HTTP_VERSION_1_1;
-	t->is_fresh = true;
 	t->timeout = t->send->timeout - elapsed;
 	SET(CURLOPT_HTTP_VERSION, t->http_version);
-	SET(CURLOPT_FRESH_CONNECT, 1L);
 	SET(CURLOPT_TIMEOUT_MS, (long) Min(t->timeout, INT_MAX));
 	if (ok)
 	{

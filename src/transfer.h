@@ -39,7 +39,6 @@ typedef struct WebhookTransfer
 	int64		connect_timeout;
 	bool		has_credentials;
 	bool		has_certificate;
-	bool		is_fresh;		/* ... to open a connection */
 	long		http_version;
 
 	uint32		generation;		/* of the settings it was made under */
