@@ -8,7 +8,9 @@
  * snapshot and no lock, however long the network takes.  Turns take place
  * when there is something to do: at once on an idle system, and on a busy one
  * with pauses that let results and wake-ups gather, since a turn for a
- * hundred rows costs little more than one for a single row.
+ * hundred rows costs little more than one for a single row.  Where thousands of
+ * small transactions a second keep coming, and nothing waits for the worker but
+ * what they bring, the pauses are longer: its turns take from the writers.
  *
  * Runs in the worker.
  *
@@ -39,6 +41,8 @@
 #include "utils/timestamp.h"
 
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
+#define LONG_PAUSE_US 3000		/* ... where much comes in singly */
+#define MUCH 4					/* deliveries and results in a turn */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
@@ -56,6 +60,7 @@ static bool is_paused = false;	/* and it has been told */
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
+static int64 turn_pause = TURN_PAUSE_US;
 static TimestampTz last_survey_at = 0;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
@@ -409,6 +414,7 @@ take_turn(void)
 	WebhookHint hints[WEBHOOK_MAX_HINTS];
 	TimestampTz now;
 	bool		is_rescan;
+	bool		is_much;
 	int			n;
 	List	   *settled;
 	List	   *claimed;
@@ -435,8 +441,15 @@ take_turn(void)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
 	claimed = claim(now);
+	is_much = list_length(claimed) + list_length(settled) >= MUCH;
 	foreach(lc, claimed)
-		webhook_durable_add(((WebhookDelivery *) lfirst(lc))->writer);
+	{
+		WebhookDelivery *delivery = lfirst(lc);
+
+		webhook_durable_add(delivery->writer);
+		if (delivery->ordered)
+			is_much = false;	/* the next one may wait for this one's end */
+	}
 	webhook_purge_take(now);
 	webhook_turn_commit();
 
@@ -452,6 +465,7 @@ take_turn(void)
 	MemoryContextSwitchTo(old);
 	plan_ahead();
 	last_turn_at = GetCurrentTimestamp();
+	turn_pause = is_much && !has_backlog ? LONG_PAUSE_US : TURN_PAUSE_US;
 	MemoryContextReset(turn_context);
 }
 
@@ -530,12 +544,15 @@ bool
 webhook_turn_is_due(TimestampTz now, bool is_told)
 {
 	bool		is_busy = webhook_sender_in_flight() > 0;
+	bool		is_pause;
 
 	if (now < backoff_until)
 		return false;
-	if (webhook_settle_is_due(now, !is_busy && webhook_lane_total_ready() == 0))
+	is_pause = now < last_turn_at + turn_pause;
+	if (webhook_settle_is_due(now, !is_pause && !is_busy &&
+							  webhook_lane_total_ready() == 0))
 		return true;
-	if (now < last_turn_at + TURN_PAUSE_US)
+	if (is_pause)
 		return false;
 	return is_told || is_survey_wanted ||
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
@@ -583,7 +600,7 @@ webhook_turn_next(void)
 		next = Min(next, webhook_purge_next());
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
-	next = Max(next, last_turn_at + TURN_PAUSE_US);
+	next = Max(next, last_turn_at + turn_pause);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());
 	return Max(next, backoff_until);
