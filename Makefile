@@ -69,6 +69,7 @@ OBJS = \
 	src/stats.o \
 	src/stats_store.o \
 	src/durable.o \
+	src/recovery.o \
 	src/turn.o \
 	src/worker.o \
 	src/launcher.o \

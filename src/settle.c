@@ -346,6 +346,19 @@ webhook_settle_stuck(void)
 	return is_careful ? list_length(finished) : 0;
 }
 
+bool
+webhook_settle_holds(int64 log_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, finished)
+	{
+		if (((WebhookFlight *) lfirst(lc))->log_id == log_id)
+			return true;
+	}
+	return false;
+}
+
 int64
 webhook_settle_attempts(void)
 {

@@ -27,6 +27,7 @@
 #include "origin.h"
 #include "pgstat.h"
 #include "progress.h"
+#include "recovery.h"
 #include "runner.h"
 #include "settings.h"
 #include "settle.h"
@@ -55,7 +56,6 @@ static int	my_number;
 static MemoryContext turn_context;
 
 static bool is_survey_wanted = true;
-static bool is_recovered = false;
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
 static bool is_paused = false;	/* and it has been told */
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
@@ -224,20 +224,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		is_survey_wanted = false;
 		return;
 	}
-	if (!is_recovered)
-	{
-		int64		recovered = webhook_queue_recover(my_number,
-													  webhook_workers_per_database);
-
-		if (recovered > 0)
-			ereport(LOG,
-					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-					 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-							my_number, get_database_name(MyDatabaseId), recovered)));
-		is_recovered = true;
-		CommandCounterIncrement();
-	}
-
+	webhook_recovery_step(now);
 	if (is_survey_wanted || now >= last_survey_at + SURVEY_INTERVAL_US)
 		survey(now);
 	is_survey_wanted = false;
@@ -524,6 +511,7 @@ take_turn(void)
 	webhook_turn_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
+	webhook_recovery_commit();
 	log_start = start;
 	webhook_shared_set_log_start(log_start);
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -578,6 +566,7 @@ webhook_turn_take(void)
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
 		webhook_settle_beware();
+		webhook_recovery_restart();
 		purged_behind = 0;		/* that was undone */
 		is_survey_wanted = true;
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -626,6 +615,8 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
+		(webhook_recovery_next() != 0 && !webhook_turn_is_silent() &&
+		 now >= webhook_recovery_next()) ||
 		(webhook_log_retention > 0 && my_number == 0 && now >= next_purge_at);
 }
 
@@ -641,6 +632,7 @@ webhook_turn_init(int number)
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	webhook_stats_init(number);
+	webhook_recovery_init(number);
 }
 
 void
@@ -666,6 +658,8 @@ webhook_turn_next(void)
 		next = Min(next, next_purge_at);
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
+	if (webhook_recovery_next() != 0 && !webhook_turn_is_silent())
+		next = Min(next, webhook_recovery_next());
 	next = Max(next, last_turn_at + TURN_PAUSE_US);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());
