@@ -20,6 +20,7 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -171,6 +172,13 @@ webhook_catalog_relation(WebhookRelation which)
 		relation_oids[which] = relid;
 	}
 	return relation_oids[which];
+}
+
+bool
+webhook_catalog_lock_if_free(WebhookRelation which)
+{
+	return ConditionalLockRelationOid(webhook_catalog_relation(which),
+									  RowExclusiveLock);
 }
 
 Oid

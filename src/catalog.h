@@ -48,6 +48,9 @@ extern void webhook_catalog_recheck(void);
  */
 extern Oid	webhook_catalog_relation(WebhookRelation which);
 
+/* Lock it to be written, for the transaction; false: somebody is in the way. */
+extern bool webhook_catalog_lock_if_free(WebhookRelation which);
+
 /* The role that owns the extension's tables. */
 extern Oid	webhook_catalog_owner(void);
 

@@ -106,6 +106,8 @@ webhook_turn_state(void)
 {
 	if (is_paused)
 		return WEBHOOK_STATE_PAUSED;
+	if (backoff != 0 || webhook_settle_is_failing())
+		return WEBHOOK_STATE_BACKOFF;
 	return webhook_enabled ? WEBHOOK_STATE_RUNNING : WEBHOOK_STATE_DISABLED;
 }
 
@@ -542,8 +544,8 @@ webhook_turn_take(void)
 						 errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
-			webhook_shared_set_state(webhook_turn_state());
 		}
+		webhook_shared_set_state(webhook_turn_state());
 	}
 	PG_CATCH();
 	{
