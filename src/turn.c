@@ -51,6 +51,8 @@
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
 #define MAX_BACKOFF_US (30 * USECS_PER_SEC)
+#define PROBE_PAUSE_US (100 * INT64CONST(1000))	/* between looks at a locked log */
+#define LOCKED_WAIT_US (10 * USECS_PER_SEC)	/* between waits for it */
 
 static int	my_number;
 static MemoryContext turn_context;
@@ -66,6 +68,8 @@ static TimestampTz next_purge_at = 0;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
+static TimestampTz probe_at = 0;	/* is the log still locked?  0: nobody asks */
+static bool is_first_probe = false;
 static int64 purged_behind = 0;	/* 0: from the beginning */
 static int64 log_start = 0;		/* nothing is there up to this log_id */
 static bool is_start_clean = false; /* nor from there to purged_behind */
@@ -529,14 +533,50 @@ take_turn(void)
 	MemoryContextReset(turn_context);
 }
 
+/*
+ * The last turn has waited for a lock in vain.  If it is the log that somebody
+ * has locked, the next ones don't wait, but look whether it is free: requests
+ * are sent and answers received meanwhile.  Now and then it is waited for, lest
+ * others always come first.
+ */
+static bool
+is_locked_out(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_free;
+
+	if (probe_at == 0)
+		return false;
+	webhook_turn_begin("delivering webhooks");
+	is_free = webhook_catalog_lock_if_free(WEBHOOK_REL_LOG);
+	webhook_turn_commit();
+	if (is_first_probe)
+	{
+		is_first_probe = false;
+		if (is_free)
+		{
+			probe_at = 0;
+			return now < backoff_until;
+		}
+		backoff_until = Max(backoff_until, now + LOCKED_WAIT_US);
+	}
+	if (is_free || now >= backoff_until)
+		return false;
+	probe_at = now + PROBE_PAUSE_US;
+	return true;
+}
+
 /* A turn, and what to do when it fails: wait, and start from the beginning. */
 void
 webhook_turn_take(void)
 {
 	PG_TRY();
 	{
-		take_turn();
-		if (backoff != 0)
+		bool		is_put_off = is_locked_out();
+
+		if (!is_put_off)
+			take_turn();
+		if (!is_put_off && backoff != 0)
 		{
 			if (backoff >= LONG_BACKOFF_US)
 				ereport(LOG,
@@ -544,6 +584,7 @@ webhook_turn_take(void)
 						 errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
+			probe_at = 0;
 		}
 		webhook_shared_set_state(webhook_turn_state());
 	}
@@ -567,6 +608,8 @@ webhook_turn_take(void)
 		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
+		probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : 0;
+		is_first_probe = true;
 		webhook_settle_beware();
 		webhook_recovery_restart();
 		purged_behind = 0;		/* that was undone */
@@ -607,7 +650,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 	bool		is_busy = webhook_sender_in_flight() > 0;
 
 	if (now < backoff_until)
-		return false;
+		return probe_at != 0 && now >= probe_at;
 	if (webhook_settle_is_due(now, !is_busy && webhook_lane_total_ready() == 0))
 		return true;
 	if (now < last_turn_at + TURN_PAUSE_US)
@@ -665,5 +708,6 @@ webhook_turn_next(void)
 	next = Max(next, last_turn_at + TURN_PAUSE_US);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());
-	return Max(next, backoff_until);
+	next = Max(next, backoff_until);
+	return probe_at != 0 ? Min(next, probe_at) : next;
 }
