@@ -11,6 +11,10 @@
  * wake-up (a prepared transaction, a crash) is found by the worker's slow
  * survey.
  *
+ * Logical replication writes rows of the log without anybody being asked: it
+ * fires no statement's triggers.  Its processes tell that there is something, not
+ * what.
+ *
  * Runs in every process.  Where the library isn't preloaded there is no
  * shared memory, and all of this does nothing.
  *
@@ -21,9 +25,11 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "catalog.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "replication/logicalworker.h"
 #include "shared.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -190,6 +196,11 @@ on_xact_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* In a session this is all that is done. */
+			if (IsLogicalWorker() && shared != NULL && webhook_catalog_is_log_written())
+				webhook_shared_wake_at_commit(WEBHOOK_ANY_ACTION, 0);
+			return;
 		case XACT_EVENT_COMMIT:
 			if (shared != NULL && (pending_rescan || n_pending > 0))
 				tell_workers(MyDatabaseId, pending_rescan, pending, n_pending);

@@ -48,7 +48,10 @@ typedef struct WebhookSlotInfo
 	TimestampTz last_error_at;
 } WebhookSlotInfo;
 
-/* What a commit told the worker: where new work begins. */
+/*
+ * What a commit told the worker: where new work begins.  WEBHOOK_ANY_ACTION
+ * stands for one that nobody knows.
+ */
 typedef struct WebhookHint
 {
 	int32		action_id;
@@ -59,6 +62,7 @@ typedef struct WebhookHint
 #define WEBHOOK_FIRST_RUN 1000
 
 #define WEBHOOK_MAX_HINTS 64
+#define WEBHOOK_ANY_ACTION 0
 
 extern void webhook_shared_init(void);
 extern bool webhook_shared_is_loaded(void);

@@ -42,6 +42,8 @@
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
+#define SURVEY_PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
+#define SURVEY_SHARE 10			/* of the worker's time, a tenth */
 #define PURGE_INTERVAL_US (60 * USECS_PER_SEC)
 #define START_INTERVAL_US (3600 * USECS_PER_SEC)
 #define PURGE_SIZE 250			/* rows a turn: a millisecond or two */
@@ -64,6 +66,8 @@ static bool is_claim_open = false;	/* claimed, but not yet in a lane */
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
 static TimestampTz last_survey_at = 0;
+static TimestampTz asked_survey_at = 0; /* of something, nobody knows where; 0: none */
+static int64 survey_pause = SURVEY_PAUSE_US;
 static TimestampTz next_purge_at = 0;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
@@ -190,6 +194,28 @@ check_origin(void)
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is sending: it was told to resume",
 						my_number, get_database_name(MyDatabaseId))));
+}
+
+/*
+ * What came by replication may lie anywhere.  A survey begins at the front of
+ * every queue, which may take long while somebody holds an old snapshot: it is
+ * not made for every commit.
+ */
+static void
+take_any(WebhookHint *hints, int *n, TimestampTz now)
+{
+	for (int i = 0; i < *n; i++)
+	{
+		if (hints[i].action_id == WEBHOOK_ANY_ACTION)
+		{
+			hints[i] = hints[--(*n)];
+			if (asked_survey_at == 0)
+				asked_survey_at = Max(now, last_survey_at + survey_pause);
+			break;
+		}
+	}
+	if (asked_survey_at != 0 && now >= asked_survey_at)
+		is_survey_wanted = true;
 }
 
 /* Take up what commits have told, and what has fallen due. */
@@ -484,6 +510,7 @@ take_turn(void)
 	 */
 	is_rescan = webhook_shared_take_hints(hints, &n);
 	now = GetCurrentTimestamp();
+	take_any(hints, &n, now);
 	dlist_foreach(iter, webhook_lane_all())
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
@@ -530,6 +557,11 @@ take_turn(void)
 	MemoryContextSwitchTo(old);
 	plan_ahead();
 	last_turn_at = GetCurrentTimestamp();
+	if (last_survey_at == now)
+	{
+		asked_survey_at = 0;
+		survey_pause = Max(SURVEY_PAUSE_US, (last_turn_at - now) * (SURVEY_SHARE - 1));
+	}
 	MemoryContextReset(turn_context);
 }
 
@@ -659,6 +691,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
 		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
+		(asked_survey_at != 0 && now >= asked_survey_at) ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
 		(webhook_recovery_next() != 0 && !webhook_turn_is_silent() &&
 		 now >= webhook_recovery_next()) ||
@@ -701,6 +734,8 @@ webhook_turn_next(void)
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_log_retention > 0 && my_number == 0)
 		next = Min(next, next_purge_at);
+	if (asked_survey_at != 0)
+		next = Min(next, asked_survey_at);
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
 	if (webhook_recovery_next() != 0 && !webhook_turn_is_silent())
