@@ -35,8 +35,9 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define STEP_SIZE 4000			/* deliveries looked at in a turn: some ms */
-#define PIECE_SIZE 1000			/* ... of one action, before the others' turn */
+#define STEP_SIZE 4000			/* deliveries looked at in a turn */
+#define STEP_US (10 * INT64CONST(1000))	/* ... where they are in memory, or fewer */
+#define PIECE_SIZE 250			/* ... of one action, before the others' turn */
 #define PROBE_SIZE 25			/* a look costs as much as so many */
 #define STEP_SHARE 4			/* of the worker's time, a fourth */
 #define HELD_PAUSE_US (200 * INT64CONST(1000))	/* until those that are held are tried again */
@@ -195,6 +196,8 @@ webhook_recovery_step(TimestampTz now)
 		if (!exhausted)
 			dlist_push_tail(&parts, &part->node);
 		budget -= exhausted ? PROBE_SIZE : PIECE_SIZE;
+		if (GetCurrentTimestamp() >= started_at + STEP_US)
+			break;
 	}
 	CommandCounterIncrement();
 	now = GetCurrentTimestamp();
