@@ -82,6 +82,7 @@ OBJS = \
 	src/stats_store.o \
 	src/durable.o \
 	src/purge.o \
+	src/recovery.o \
 	src/turn.o \
 	src/worker.o \
 	src/process.o \

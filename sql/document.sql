@@ -55,6 +55,34 @@ SELECT * FROM webhook.import('{"workflows": [{"name": "lead", "module": "public.
 SELECT * FROM webhook.import('{"workflows": [{"name": "lead", "module": "lead", "trigger": "create", "actions": [{"title": "Other", "url": "https://example.com/"}]}]}');
 SELECT a.title, a.enabled, w.enabled AS workflow FROM webhook.action a JOIN webhook.workflow w USING (workflow_id) ORDER BY w.name, a.action_id;
 
+-- an action whose title alone is another is renamed, with its secrets and what it has
+-- queued; where there is no room for one that is new, one that is missing goes
+CREATE TABLE paper (id int PRIMARY KEY);
+SELECT webhook.create_workflow('paper', 'paper') > 0 AS created;
+SELECT webhook.create_action('paper', t, 'https://example.com/' || t, username => 'user', password => 'hunter2') AS action_id FROM unnest(ARRAY['a', 'b', 'c']) t;
+SELECT webhook.export() AS document \gset
+CREATE FUNCTION papers(document json) RETURNS json LANGUAGE sql AS $$SELECT json_build_object('workflows', json_build_array(w)) FROM json_array_elements(document->'workflows') w WHERE w->>'name' = 'paper'$$;
+CREATE FUNCTION reversed(document json) RETURNS json LANGUAGE sql AS $$SELECT json_build_object('workflows', json_build_array(jsonb_set((document->'workflows'->0)::jsonb, '{actions}',
+	(SELECT jsonb_agg(a ORDER BY n DESC) FROM json_array_elements(document->'workflows'->0->'actions') WITH ORDINALITY e (a, n)))))$$;
+CREATE VIEW paper_actions AS SELECT a.action_id, a.title, a.url, a.enabled, s.password FROM webhook.action a JOIN webhook.workflow w USING (workflow_id) LEFT JOIN webhook.action_secret s USING (action_id) WHERE w.name = 'paper' ORDER BY a.action_id;
+INSERT INTO paper VALUES (1);
+SELECT papers(:'document') AS papers \gset
+SELECT * FROM webhook.import(regexp_replace(:'papers', '"title" ?: ?"b"', '"title": "B"')::json);
+SELECT * FROM paper_actions;
+SELECT * FROM webhook.import(reversed(regexp_replace(:'papers', '"title" ?: ?"c"', '"title": "C"')::json));
+SELECT * FROM paper_actions;
+\set VERBOSITY default
+SELECT * FROM webhook.import(regexp_replace(:'papers', '"title" ?: ?"a"', '"description": "another", "title": "A"')::json);
+DELETE FROM webhook.webhook_log;
+SELECT * FROM webhook.import(regexp_replace(:'papers', '"title" ?: ?"a"', '"description": "another", "title": "A"')::json);
+SELECT * FROM webhook.import(reversed(regexp_replace(:'papers', '"title" ?: ?"c"', '"description": "another", "title": "D"')::json));
+SELECT * FROM webhook.import(reversed(regexp_replace(:'papers', '"title" ?: ?"c"', '"description": "another", "title": "D"')::json));
+SELECT * FROM paper_actions;
+\set VERBOSITY terse
+SELECT webhook.drop_workflow('paper');
+DROP VIEW paper_actions;
+DROP FUNCTION papers, reversed;
+
 -- what is wrong changes nothing at all
 \set VERBOSITY default
 SELECT webhook.import('[]');
@@ -86,6 +114,7 @@ SELECT owner FROM webhook.workflow WHERE name = 'mine';
 
 SET client_min_messages = warning;
 DROP TABLE lead CASCADE;
+DROP TABLE paper;
 DROP SCHEMA "Sales" CASCADE;
 DELETE FROM webhook.webhook_log;
 DROP OWNED BY regress_document;

@@ -20,6 +20,8 @@
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -171,6 +173,42 @@ webhook_catalog_relation(WebhookRelation which)
 		relation_oids[which] = relid;
 	}
 	return relation_oids[which];
+}
+
+bool
+webhook_catalog_lock_if_free(WebhookRelation which)
+{
+	return ConditionalLockRelationOid(webhook_catalog_relation(which),
+									  RowExclusiveLock);
+}
+
+/*
+ * Its statistics say so, which a relation has while a transaction that changed
+ * its rows is not over.  Where nothing is counted, any may have.
+ */
+bool
+webhook_catalog_is_log_written(void)
+{
+	Oid			nspoid;
+	Oid			relid;
+	Relation	rel;
+	bool		is_written;
+
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	nspoid = get_namespace_oid("webhook", true);
+	relid = OidIsValid(nspoid) ?
+		get_relname_relid(relation_names[WEBHOOK_REL_LOG], nspoid) : InvalidOid;
+	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
+		return false;
+	if (!pgstat_track_counts)
+		return true;
+	rel = RelationIdGetRelation(relid);
+	if (!RelationIsValid(rel))
+		return false;
+	is_written = pgstat_should_count_relation(rel) && rel->pgstat_info->trans != NULL;
+	RelationClose(rel);
+	return is_written;
 }
 
 Oid

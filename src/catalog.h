@@ -48,6 +48,12 @@ extern void webhook_catalog_recheck(void);
  */
 extern Oid	webhook_catalog_relation(WebhookRelation which);
 
+/* Lock it to be written, for the transaction; false: somebody is in the way. */
+extern bool webhook_catalog_lock_if_free(WebhookRelation which);
+
+/* Has this transaction written to the log?  Raises nothing if there is none. */
+extern bool webhook_catalog_is_log_written(void);
+
 /* The role that owns the extension's tables. */
 extern Oid	webhook_catalog_owner(void);
 

@@ -10,15 +10,21 @@
  * wake-up (a prepared transaction, a crash) is found by the worker's slow
  * survey.
  *
- * Runs in sessions.  Where the library isn't preloaded there is nobody to tell.
+ * Logical replication writes rows of the log without anybody being asked: it
+ * fires no statement's triggers.  Its processes tell that there is something, not
+ * what.
+ *
+ * Runs in sessions, and in processes that apply what is replicated.  Where the library isn't preloaded there is nobody to tell.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog.h"
 #include "commit.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "shared.h"
 
 /* What this transaction will tell. */
@@ -30,6 +36,11 @@ on_xact_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			/* In a session this is all that is done. */
+			if (IsLogicalWorker() && webhook_catalog_is_log_written())
+				webhook_commit_wake(WEBHOOK_ANY_ACTION, 0);
+			return;
 		case XACT_EVENT_COMMIT:
 			if (news.rescan || news.n_hints > 0)
 				webhook_shared_tell(MyDatabaseId, &news);

@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "settings.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -31,6 +32,7 @@ extern Datum alter_workflow(PG_FUNCTION_ARGS);
 extern Datum enable_workflow(PG_FUNCTION_ARGS);
 extern Datum create_action(PG_FUNCTION_ARGS);
 extern Datum alter_action(PG_FUNCTION_ARGS);
+extern Datum drop_action(PG_FUNCTION_ARGS);
 extern Datum enable_action(PG_FUNCTION_ARGS);
 
 /* ---------------------------------------------------------------------
@@ -137,15 +139,28 @@ enum
 	A_OLD_ENABLED,
 	A_IS_SAME,					/* but for enabled */
 	A_IN_DOCUMENT,
+	A_IS_QUEUED,				/* it has something to send */
 	A_COUNT
 };
 
 /*
- * Several of one title go by their order.  JSON is compared with the order of
- * its names, which is the order of the body, but not with its white space.
+ * What an action is but for its title and whether it is enabled.  JSON is
+ * compared with the order of its names, which is the order of the body, but not
+ * with its white space.
+ */
+#define ACTION_CONTENT \
+" ROW(description, url, method, content_type, parameters::jsonb," \
+"  ARRAY(SELECT json_object_keys(CASE WHEN json_typeof(parameters) = 'object'" \
+"   THEN parameters END)), headers::jsonb, username, client_certificate," \
+"  timeout, retry_schedule, ordered, max_in_flight, rate_limit) AS content"
+
+/*
+ * Actions are known by their titles, several of one title by their order; and
+ * one that is new has the place of one that is missing, if nothing but the title
+ * tells them apart.
  */
 static const char *const actions_sql =
-"WITH d AS (SELECT n, a->>'title' AS title, nullif(a->>'description', '') AS description,"
+"WITH v AS (SELECT n, a->>'title' AS title, nullif(a->>'description', '') AS description,"
 "  a->>'url' AS url, upper(coalesce(a->>'method', 'POST')) AS method,"
 "  upper(coalesce(a->>'content_type', 'JSON')) AS content_type,"
 "  CASE WHEN json_typeof(a->'parameters') <> 'null' THEN a->'parameters' END AS parameters,"
@@ -161,24 +176,27 @@ static const char *const actions_sql =
 "  coalesce((a->>'enabled')::boolean, true) AS enabled,"
 "  row_number() OVER (PARTITION BY a->>'title' ORDER BY n) AS nth"
 "  FROM json_array_elements($1) WITH ORDINALITY e (a, n)),"
-" o AS (SELECT a.*, row_number() OVER (PARTITION BY title ORDER BY action_id) AS nth"
-"  FROM webhook.action a WHERE workflow_id = $2) "
+" d AS (SELECT v.*," ACTION_CONTENT " FROM v),"
+" o AS (SELECT a.*, row_number() OVER (PARTITION BY title ORDER BY action_id) AS nth,"
+ ACTION_CONTENT " FROM webhook.action a WHERE workflow_id = $2),"
+" same AS (SELECT d.n, o.action_id FROM d JOIN o ON o.title = d.title AND o.nth = d.nth),"
+" created AS (SELECT n, content, row_number() OVER (PARTITION BY content ORDER BY n) AS nth"
+"  FROM d WHERE n NOT IN (SELECT n FROM same)),"
+" missing AS (SELECT action_id, content, row_number() OVER (PARTITION BY content"
+"  ORDER BY enabled DESC, action_id) AS nth"
+"  FROM o WHERE action_id NOT IN (SELECT action_id FROM same)),"
+" p AS (SELECT * FROM same UNION ALL SELECT c.n, m.action_id FROM created c JOIN missing m"
+"  ON m.content IS NOT DISTINCT FROM c.content AND m.nth = c.nth) "
 "SELECT coalesce(d.title, o.title), d.description, d.url, d.method, d.content_type,"
 " d.parameters::text, d.headers::text, d.username, d.signed::text, d.client_certificate,"
 " d.timeout::text, d.retry_schedule::text, d.ordered::text, d.max_in_flight::text,"
 " d.rate_limit::text, d.enabled::text, o.action_id::text, o.enabled::text,"
-" (d.description, d.url, d.method, d.content_type, d.parameters::jsonb, d.headers::jsonb,"
-"  d.username, d.client_certificate, d.timeout, d.retry_schedule, d.ordered,"
-"  d.max_in_flight, d.rate_limit)"
-" IS NOT DISTINCT FROM"
-" (o.description, o.url, o.method, o.content_type, o.parameters::jsonb, o.headers::jsonb,"
-"  o.username, o.client_certificate, o.timeout, o.retry_schedule, o.ordered,"
-"  o.max_in_flight, o.rate_limit)"
-" AND ARRAY(SELECT json_object_keys(CASE WHEN json_typeof(d.parameters) = 'object' THEN d.parameters END))"
-"  = ARRAY(SELECT json_object_keys(CASE WHEN json_typeof(o.parameters) = 'object' THEN o.parameters END)),"
-" (d.n IS NOT NULL)::text"
-" FROM d FULL JOIN o ON o.title = d.title AND o.nth = d.nth"
-" ORDER BY d.n, o.action_id";
+" d.title = o.title AND d.content IS NOT DISTINCT FROM o.content,"
+" (d.n IS NOT NULL)::text,"
+" EXISTS (SELECT FROM webhook.webhook_log l WHERE l.action_id = o.action_id"
+"  AND l.retry_at IS NOT NULL)"
+" FROM d LEFT JOIN p ON p.n = d.n FULL JOIN o ON o.action_id = p.action_id"
+" ORDER BY d.n, o.enabled, o.action_id";
 
 typedef char **Row;				/* values as text; NULL: null */
 
@@ -499,6 +517,90 @@ import_action(Row row, const char *workflow, ReturnSetInfo *result)
 	report(result, "action", name, done);
 }
 
+/* How many of the actions that the document does not name are in others' way? */
+static int
+count_in_the_way(List *rows)
+{
+	int			n_there = 0;
+	int			n_missing = 0;
+	int			n_new = 0;
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		Row			row = lfirst(lc);
+
+		if (row[A_ACTION_ID] == NULL)
+			n_new++;
+		else
+			n_there++;
+		if (!is_true(row[A_IN_DOCUMENT]))
+			n_missing++;
+	}
+	if (n_new == 0)
+		return 0;
+	return Min(Max(n_there + n_new - webhook_max_actions_per_workflow, 0), n_missing);
+}
+
+/* There is nothing of it to be sent. */
+static void
+drop_missing(Row row, const char *workflow, ReturnSetInfo *result)
+{
+	Call		call = {0};
+	char	   *name = psprintf("%s / %s", workflow, row[A_TITLE]);
+
+	add_datum(&call, Int32GetDatum(pg_strtoint32(row[A_ACTION_ID])), false);
+	(void) finish_call(&call, drop_action);
+	ereport(NOTICE,
+			(errmsg("webhook action %s (\"%s\") is not in the document and is dropped",
+					row[A_ACTION_ID], name),
+			 errdetail("A workflow has room for %d actions, and all of its deliveries have ended.",
+					   webhook_max_actions_per_workflow)));
+	report(result, "action", name, "changed");
+}
+
+/*
+ * The actions that the document does not name: disabled, or dropped where they
+ * are in others' way.
+ */
+static void
+import_missing(List *rows, const char *workflow, ReturnSetInfo *result)
+{
+	int			n_to_drop = count_in_the_way(rows);
+	List	   *rest = NIL;
+	ListCell   *lc;
+
+	foreach(lc, rows)
+	{
+		Row			row = lfirst(lc);
+
+		if (is_true(row[A_IN_DOCUMENT]))
+			continue;
+		if (n_to_drop > 0 && !is_true(row[A_IS_QUEUED]))
+		{
+			drop_missing(row, workflow, result);
+			n_to_drop--;
+		}
+		else
+			rest = lappend(rest, row);
+	}
+	foreach(lc, rest)
+	{
+		Row			row = lfirst(lc);
+
+		if (n_to_drop > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("workflow \"%s\" has no room for all actions of the document",
+							workflow),
+					 errdetail("Action %s (\"%s\") is not in the document, but has deliveries that have not ended.",
+							   row[A_ACTION_ID], row[A_TITLE]),
+					 errhint("Call webhook.drop_action(%s) to drop it with what it has queued, import the document once that is sent, or raise webhook.max_actions_per_workflow.",
+							 row[A_ACTION_ID])));
+		import_action(row, workflow, result);
+	}
+}
+
 static void
 import_actions(const char *actions, const char *workflow, int32 workflow_id,
 			   ReturnSetInfo *result)
@@ -513,11 +615,7 @@ import_actions(const char *actions, const char *workflow, int32 workflow_id,
 	rows = read_rows(actions_sql, 2, types, values, NULL, A_COUNT);
 
 	/* Those that are to go make room first. */
-	foreach(lc, rows)
-	{
-		if (!is_true(((Row) lfirst(lc))[A_IN_DOCUMENT]))
-			import_action(lfirst(lc), workflow, result);
-	}
+	import_missing(rows, workflow, result);
 	foreach(lc, rows)
 	{
 		if (is_true(((Row) lfirst(lc))[A_IN_DOCUMENT]))

@@ -80,6 +80,34 @@ webhook_lane_total_ready(void)
 	return total_ready;
 }
 
+static bool
+has_flight(dlist_head *flights, int64 log_id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, flights)
+	{
+		if (dlist_container(WebhookFlight, node, iter.cur)->log_id == log_id)
+			return true;
+	}
+	return false;
+}
+
+bool
+webhook_lane_holds(int64 log_id)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (has_flight(&lane->ready, log_id) || has_flight(&lane->flying, log_id))
+			return true;
+	}
+	return false;
+}
+
 void
 webhook_lane_forget_actions(void)
 {

@@ -86,6 +86,9 @@ extern WebhookFlight *webhook_lane_finish(void);
  */
 extern List *webhook_lane_release(bool also_in_flight);
 
+/* Is a delivery claimed and not yet answered? */
+extern bool webhook_lane_holds(int64 log_id);
+
 /* How many are claimed and not yet sent, in all lanes. */
 extern int	webhook_lane_total_ready(void);
 

@@ -104,13 +104,37 @@ static const char *const exists_sql =
  * time; after that with growing pauses, lest it be what ends the worker.
  */
 static const char *const recover_sql =
-	"UPDATE webhook.webhook_log SET status = 'Queued', worker = NULL,"
-	" interrupted = LEAST(interrupted + 1, 1000),"
-	" retry_at = CASE WHEN interrupted = 0 THEN retry_at"
-	" ELSE pg_catalog.clock_timestamp() + LEAST(interrupted * interrupted, 60)"
+	"WITH left_over AS MATERIALIZED (SELECT q.log_id FROM webhook.webhook_log q"
+	" WHERE q.log_id = ANY ($1) AND q.retry_at IS NOT NULL"
+	" AND q.status = 'Dispatched' FOR NO KEY UPDATE SKIP LOCKED)"
+	" UPDATE webhook.webhook_log l SET status = 'Queued', worker = NULL,"
+	" interrupted = LEAST(l.interrupted + 1, 1000),"
+	" retry_at = CASE WHEN l.interrupted = 0 THEN l.retry_at"
+	" ELSE pg_catalog.clock_timestamp() + LEAST(l.interrupted * l.interrupted, 60)"
 	" * interval '1 s' END"
-	" WHERE retry_at IS NOT NULL AND status = 'Dispatched'"
-	" AND (worker IS NULL OR worker = $1 OR worker >= $2)";
+	" FROM left_over o WHERE l.log_id = o.log_id"
+	" RETURNING l.action_id, l.retry_at";
+
+/* A loose index scan, as below. */
+static const char *const actions_sql =
+	"WITH RECURSIVE found AS ("
+	" (SELECT action_id FROM webhook.webhook_log WHERE retry_at IS NOT NULL"
+	" ORDER BY action_id LIMIT 1)"
+	" UNION ALL"
+	" SELECT n.action_id FROM found f, LATERAL ("
+	" SELECT l.action_id FROM webhook.webhook_log l"
+	" WHERE l.retry_at IS NOT NULL AND l.action_id > f.action_id"
+	" ORDER BY l.action_id LIMIT 1) n)"
+	" SELECT action_id FROM found";
+
+static const char *const look_sql =
+	"SELECT log_id, worker, status = 'Dispatched', retry_at"
+	" FROM webhook.webhook_log WHERE action_id = $1 AND retry_at IS NOT NULL"
+	" AND (retry_at, log_id) > ($2, $3) ORDER BY retry_at, log_id LIMIT $4";
+
+static const char *const find_dispatched_sql =
+	"SELECT log_id, worker FROM webhook.webhook_log"
+	" WHERE log_id = ANY ($1) AND retry_at IS NOT NULL AND status = 'Dispatched'";
 
 static const char *const next_due_sql =
 	"SELECT retry_at FROM webhook.webhook_log"
@@ -574,21 +598,149 @@ webhook_queue_try_lock(int64 log_id)
  * ---------------------------------------------------------------------
  */
 
-int64
-webhook_queue_recover(int worker, int workers)
+/* Of a list of int64 *. */
+static Datum
+make_id_array(List *log_ids)
+{
+	Datum	   *ids = palloc(list_length(log_ids) * sizeof(Datum));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, log_ids)
+		ids[n++] = Int64GetDatum(*(int64 *) lfirst(lc));
+	return PointerGetDatum(construct_array(ids, n, INT8OID, 8,
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+List *
+webhook_queue_actions(void)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT2OID, INT2OID};
-	Datum		values[2];
-	int64		n;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	List	   *actions = NIL;
 
-	values[0] = Int16GetDatum(worker);
-	values[1] = Int16GetDatum(workers);
 	SPI_connect();
-	execute(get_plan(&plan, recover_sql, 2, types), values, NULL);
-	n = (int64) SPI_processed;
+	execute(get_plan(&plan, actions_sql, 0, NULL), NULL, NULL);
+	old = MemoryContextSwitchTo(context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		actions = lappend_int(actions,
+							  DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+														  SPI_tuptable->tupdesc, 1,
+														  &isnull)));
+	}
+	MemoryContextSwitchTo(old);
 	SPI_finish();
-	return n;
+	return actions;
+}
+
+/* The log_id and worker of the last statement's i-th row. */
+static WebhookDispatched *
+read_dispatched(uint64 i, MemoryContext context)
+{
+	WebhookDispatched *dispatched = MemoryContextAlloc(context, sizeof(WebhookDispatched));
+	HeapTuple	tuple = SPI_tuptable->vals[i];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull;
+	Datum		worker;
+
+	dispatched->log_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+	worker = SPI_getbinval(tuple, desc, 2, &isnull);
+	dispatched->worker = isnull ? -1 : DatumGetInt16(worker);
+	return dispatched;
+}
+
+static List *
+append(List *list, void *element, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	list = lappend(list, element);
+	MemoryContextSwitchTo(old);
+	return list;
+}
+
+List *
+webhook_queue_look(int32 action_id, WebhookCursor *cursor, int limit,
+				   bool *exhausted)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[4];
+	List	   *result = NIL;
+
+	values[0] = Int32GetDatum(action_id);
+	values[1] = TimestampTzGetDatum(cursor->retry_at);
+	values[2] = Int64GetDatum(cursor->log_id);
+	values[3] = Int64GetDatum(limit);
+	SPI_connect();
+	execute(get_plan(&plan, look_sql, 4, types), values, NULL);
+	*exhausted = SPI_processed < limit;
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+
+		if (DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull)))
+			result = append(result, read_dispatched(i, context), context);
+		if (i == SPI_processed - 1)
+		{
+			cursor->log_id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+			cursor->retry_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+		}
+	}
+	SPI_finish();
+	return result;
+}
+
+List *
+webhook_queue_find_dispatched(List *log_ids)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT8ARRAYOID};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[1];
+	List	   *result = NIL;
+
+	values[0] = make_id_array(log_ids);
+	SPI_connect();
+	execute(get_plan(&plan, find_dispatched_sql, 1, types), values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = append(result, read_dispatched(i, context), context);
+	SPI_finish();
+	return result;
+}
+
+List *
+webhook_queue_recover(List *log_ids)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[1] = {INT8ARRAYOID};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[1];
+	List	   *hints = NIL;
+
+	values[0] = make_id_array(log_ids);
+	SPI_connect();
+	execute(get_plan(&plan, recover_sql, 1, types), values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		WebhookHint *hint = MemoryContextAlloc(context, sizeof(WebhookHint));
+		bool		isnull;
+
+		hint->action_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+		hint->retry_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull));
+		hints = append(hints, hint, context);
+	}
+	SPI_finish();
+	return hints;
 }
 
 TimestampTz

@@ -13,6 +13,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "shared.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
 
@@ -127,8 +128,32 @@ extern List *webhook_queue_settle(List *results, bool by_statement);
  */
 extern bool webhook_queue_try_lock(int64 log_id);
 
-/* Queue again what a worker that is no more had dispatched; how many. */
-extern int64 webhook_queue_recover(int worker, int workers);
+/* A delivery that is Dispatched. */
+typedef struct WebhookDispatched
+{
+	int64		log_id;
+	int			worker;			/* -1: none */
+} WebhookDispatched;
+
+/* The actions (integers) that have something in the queue. */
+extern List *webhook_queue_actions(void);
+
+/*
+ * Look at the next deliveries of an action, up to limit, behind the cursor,
+ * which moves on.  Returns a list of WebhookDispatched * in the current memory
+ * context.
+ */
+extern List *webhook_queue_look(int32 action_id, WebhookCursor *cursor,
+								int limit, bool *exhausted);
+
+/* The same of deliveries by their log_ids (int64 *). */
+extern List *webhook_queue_find_dispatched(List *log_ids);
+
+/*
+ * Queue again what is Dispatched of these (int64 *), but what somebody has
+ * locked.  Returns a list of WebhookHint * of what was.
+ */
+extern List *webhook_queue_recover(List *log_ids);
 
 /* When the action's next delivery behind "after" falls due; 0: none. */
 extern TimestampTz webhook_queue_next_due(int32 action_id, TimestampTz after);

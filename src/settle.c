@@ -6,7 +6,12 @@
  * Results wait a moment for others, since a turn for a hundred rows costs little
  * more than one for a single row.  After a group has failed its
  * results are recorded one by one, so that a row that is locked, or that can't
- * be stored, holds up only itself.
+ * be stored, holds up only itself: it is held, and tried again later, while
+ * others are recorded as ever.  Where nothing can be stored for the time being
+ * what comes is held as well.
+ *
+ * Nobody's lock is waited for twice in a turn, and that of a table seldom: there
+ * are requests to be sent and answers to be received meanwhile.
  *
  * Runs in the worker.
  *
@@ -15,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog.h"
 #include "common/base64.h"
 #include "compat.h"
 #include "complaint.h"
@@ -22,7 +28,9 @@
 #include "mail_note.h"
 #include "mb/pg_wchar.h"
 #include "settle.h"
+#include "shared.h"
 #include "text.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -30,13 +38,36 @@
 #define SETTLE_SIZE 128			/* results that are worth a turn */
 #define MAX_SETTLE 500			/* results recorded at once */
 #define SETTLE_DELAY_US 3000	/* a result waits no longer for others */
-#define LOCKED_DELAY_US 200000	/* ... unless its row is locked by somebody */
-#define MAX_DELAY_US (30 * USECS_PER_SEC)
+#define LOCKED_DELAY_US 200000	/* until what somebody has locked is tried again */
+#define MAX_DELAY_US (30 * USECS_PER_SEC)	/* ... or what can't be stored */
+#define TABLE_WAIT_US (10 * USECS_PER_SEC)	/* between waits for a table */
 
 static List *finished = NIL;	/* of WebhookFlight *: to be settled */
 static TimestampTz settle_at;	/* they wait for others no longer */
-static bool is_careful = false; /* settle one by one: a group has failed */
-static int64 unsettled_pause = LOCKED_DELAY_US;
+static bool is_careful = false; /* settle them one by one: a group has failed */
+
+static List *held = NIL;		/* of WebhookFlight *: could not be settled */
+static TimestampTz held_at;		/* they are tried again */
+static int64 held_pause = LOCKED_DELAY_US;
+static bool is_prevented = false;	/* nothing can be stored: others wait with them */
+static bool is_failing = false; /* some of them met an error */
+static TimestampTz table_wait_at = 0;	/* a locked table is waited for; 0: none is */
+
+/* What a turn that isn't over has tried. */
+typedef struct Trial
+{
+	bool		is_made;
+	bool		has_held;		/* the held ones were among them */
+	bool		has_finished;	/* and the others */
+	List	   *kept;			/* could not be settled */
+	int			n_settled;
+	bool		is_prevented;
+	bool		is_failing;
+	bool		is_table_locked;
+} Trial;
+
+static Trial trial;
+static bool is_timed_out = false;	/* a lock was waited for, in vain */
 static int64 attempts_made = 0;
 
 void
@@ -222,6 +253,9 @@ settle_one(WebhookFlight *flight)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		outcome = is_passing(error) ? IS_PREVENTED : IS_BROKEN;
+		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			is_timed_out = true;
+		webhook_shared_set_error(error->message);
 		FreeErrorData(error);
 		webhook_complaint_emit();
 		FlushErrorState();
@@ -253,37 +287,143 @@ settle_one_somehow(WebhookFlight *flight)
 	return outcome;
 }
 
+/* May rows be written, without a wait? */
+static bool
+are_tables_free(void)
+{
+	return webhook_catalog_lock_if_free(WEBHOOK_REL_LOG) &&
+		webhook_catalog_lock_if_free(WEBHOOK_REL_ATTEMPT);
+}
+
+static void
+keep(WebhookFlight *flight)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	trial.kept = lappend(trial.kept, flight);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Is a table locked by somebody?  Then it is looked at again and again, which
+ * costs nothing; now and then it is waited for, lest others always come first.
+ */
+static bool
+is_table_locked(TimestampTz now)
+{
+	if (are_tables_free())
+	{
+		table_wait_at = 0;
+		return false;
+	}
+	if (table_wait_at == 0)
+		table_wait_at = now + TABLE_WAIT_US;
+	return now < table_wait_at;
+}
+
+/* Settle results one by one; returns those that are. */
+static List *
+settle_singly(List *flights)
+{
+	List	   *settled = NIL;
+	ListCell   *lc;
+	int			guc_level = 0;
+
+	trial.is_table_locked = is_table_locked(GetCurrentTimestamp());
+	is_timed_out = false;
+	foreach(lc, flights)
+	{
+		WebhookFlight *flight = lfirst(lc);
+		SettleOutcome outcome = trial.is_table_locked ? IS_PREVENTED :
+			settle_one_somehow(flight);
+
+		/* That was one wait for a lock: enough for a turn. */
+		if (is_timed_out && guc_level == 0)
+		{
+			guc_level = NewGUCNestLevel();
+			(void) set_config_option("lock_timeout", "1", PGC_SUSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+			if (!are_tables_free())
+			{
+				trial.is_table_locked = true;
+				table_wait_at = GetCurrentTimestamp() + TABLE_WAIT_US;
+			}
+		}
+		if (is_timed_out && !trial.is_table_locked)
+			outcome = IS_LOCKED;
+		if (!trial.is_table_locked)
+			is_timed_out = false;
+
+		if (outcome == SETTLED)
+			settled = lappend(settled, flight);
+		else
+			keep(flight);
+		trial.is_prevented |= outcome == IS_PREVENTED;
+		trial.is_failing |= outcome == IS_PREVENTED || outcome == IS_BROKEN;
+	}
+	if (guc_level != 0)
+		AtEOXact_GUC(false, guc_level);
+	trial.n_settled = list_length(settled);
+	return settled;
+}
+
 List *
 webhook_settle_all(void)
 {
 	List	   *settled = NIL;
-	ListCell   *lc;
+	List	   *single = NIL;
 
-	if (is_careful)
+	memset(&trial, 0, sizeof(trial));
+	trial.has_held = held != NIL && GetCurrentTimestamp() >= held_at;
+	if (is_prevented && !trial.has_held)
+		return NIL;
+	trial.is_made = true;
+	trial.has_finished = true;
+	if (trial.has_held)
+		single = list_copy(held);
+	if (is_careful || is_prevented)
+		single = list_concat(single, finished);
+	else
 	{
-		bool		is_stuck = false;
-
-		foreach(lc, finished)
+		for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
 		{
-			SettleOutcome outcome = settle_one_somehow(lfirst(lc));
+			List	   *group = NIL;
 
-			if (outcome == SETTLED)
-				settled = lappend(settled, lfirst(lc));
-			is_stuck |= outcome == IS_PREVENTED || outcome == IS_BROKEN;
+			for (int j = i; j < Min(i + MAX_SETTLE, list_length(finished)); j++)
+				group = lappend(group, list_nth(finished, j));
+			settle_group(group);
 		}
-		unsettled_pause = is_stuck ?
-			Min(unsettled_pause * 2, MAX_DELAY_US) : LOCKED_DELAY_US;
-		return settled;
+		settled = list_copy(finished);
 	}
-	for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
-	{
-		List	   *group = NIL;
+	if (single != NIL)
+		settled = list_concat(settled, settle_singly(single));
+	return settled;
+}
 
-		for (int j = i; j < Min(i + MAX_SETTLE, list_length(finished)); j++)
-			group = lappend(group, list_nth(finished, j));
-		settle_group(group);
+/* What could not be settled is held; how long, says how it went. */
+static void
+note_trial(void)
+{
+	if (trial.has_held)
+	{
+		list_free(held);
+		held = NIL;
 	}
-	return list_copy(finished);
+	held = held == NIL ? trial.kept : list_concat(held, trial.kept);
+	if (trial.has_held || trial.kept != NIL)
+	{
+		bool		is_in_vain = trial.is_failing && trial.n_settled == 0 &&
+			!trial.is_table_locked;
+
+		held_pause = is_in_vain ? Min(held_pause * 2, MAX_DELAY_US) : LOCKED_DELAY_US;
+		held_at = GetCurrentTimestamp() + held_pause;
+		is_prevented = trial.is_prevented;
+		is_failing = trial.is_failing || (is_failing && !trial.has_held);
+	}
+	trial.kept = NIL;
+	list_free(finished);
+	finished = NIL;
+	is_careful = false;
 }
 
 void
@@ -297,35 +437,34 @@ webhook_settle_forget(List *settled)
 
 		if (flight->result.verdict <= WEBHOOK_FAILED)
 			attempts_made++;
-		if (is_careful)
-			finished = list_delete_ptr(finished, flight);
 		MemoryContextDelete(flight->context);
 	}
-	if (!is_careful)
-	{
-		list_free(finished);
-		finished = NIL;
-	}
-	is_careful = finished != NIL;
-	settle_at = GetCurrentTimestamp() + unsettled_pause;
+	if (trial.is_made)
+		note_trial();
+	trial.is_made = false;
 }
 
 void
 webhook_settle_beware(void)
 {
 	is_careful = true;
+	list_free(trial.kept);
+	memset(&trial, 0, sizeof(trial));
 }
 
 void
 webhook_settle_hurry(void)
 {
 	settle_at = 0;
+	held_at = 0;
 }
 
 bool
 webhook_settle_is_due(TimestampTz now, bool is_quiet)
 {
-	return finished != NIL &&
+	if (held != NIL && now >= held_at)
+		return true;
+	return finished != NIL && !is_prevented &&
 		(now >= settle_at ||
 		 (!is_careful && (is_quiet || list_length(finished) >= SETTLE_SIZE)));
 }
@@ -333,19 +472,47 @@ webhook_settle_is_due(TimestampTz now, bool is_quiet)
 TimestampTz
 webhook_settle_next(void)
 {
-	return finished == NIL ? 0 : settle_at;
+	if (finished == NIL || is_prevented)
+		return held == NIL ? 0 : held_at;
+	return held == NIL ? settle_at : Min(settle_at, held_at);
+}
+
+bool
+webhook_settle_is_failing(void)
+{
+	return is_failing;
 }
 
 int
 webhook_settle_count(void)
 {
-	return list_length(finished);
+	return list_length(finished) + list_length(held);
 }
 
 int
 webhook_settle_stuck(void)
 {
-	return is_careful ? list_length(finished) : 0;
+	return list_length(held) +
+		(is_careful || is_prevented ? list_length(finished) : 0);
+}
+
+static bool
+has_flight(List *flights, int64 log_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, flights)
+	{
+		if (((WebhookFlight *) lfirst(lc))->log_id == log_id)
+			return true;
+	}
+	return false;
+}
+
+bool
+webhook_settle_holds(int64 log_id)
+{
+	return has_flight(finished, log_id) || has_flight(held, log_id);
 }
 
 int64

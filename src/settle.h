@@ -39,6 +39,12 @@ extern TimestampTz webhook_settle_next(void);
 extern int	webhook_settle_count(void);
 extern int	webhook_settle_stuck(void);
 
+/* Are there some that could not be, because of an error? */
+extern bool webhook_settle_is_failing(void);
+
+/* Is a delivery one of them? */
+extern bool webhook_settle_holds(int64 log_id);
+
 /* Attempts settled since the worker started. */
 extern int64 webhook_settle_attempts(void);
 

@@ -219,7 +219,8 @@ webhook_shared_is_busy(void)
 		WorkerSlot *slot = &shared->slots[i];
 
 		if (slot->latch != NULL && slot->info.database == MyDatabaseId &&
-			slot->info.in_flight + slot->info.claimed + slot->info.unsettled > 0)
+			(slot->info.is_recovering ||
+			 slot->info.in_flight + slot->info.claimed + slot->info.unsettled > 0))
 			is_busy = true;
 	}
 	LWLockRelease(shared->lock);
@@ -419,6 +420,24 @@ webhook_shared_is_worker(void)
 	return my_slot != NULL;
 }
 
+bool
+webhook_shared_has_worker(int number)
+{
+	bool		is_there = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot->info.database == MyDatabaseId &&
+			slot->info.number == number)
+			is_there = true;
+	}
+	LWLockRelease(shared->lock);
+	return is_there;
+}
+
 static void
 detach_worker(int code, Datum arg)
 {
@@ -428,6 +447,7 @@ detach_worker(int code, Datum arg)
 	my_slot->info.in_flight = 0;
 	my_slot->info.claimed = 0;
 	my_slot->info.unsettled = 0;
+	my_slot->info.is_recovering = false;
 	if (my_slot->info.state < WEBHOOK_STATE_STOPPED)
 		my_slot->info.state = WEBHOOK_STATE_FAILED;
 	/* Of an end the postmaster tells the launcher that started it, and no other. */
@@ -519,6 +539,12 @@ webhook_shared_set_progress(int in_flight, int claimed, int unsettled,
 	my_slot->info.claimed = claimed;
 	my_slot->info.unsettled = unsettled;
 	my_slot->info.attempts = attempts;
+}
+
+void
+webhook_shared_set_recovering(bool is_recovering)
+{
+	my_slot->info.is_recovering = is_recovering;
 }
 
 void

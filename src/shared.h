@@ -37,6 +37,7 @@ typedef struct WebhookSlotInfo
 	int			in_flight;
 	int			claimed;		/* and not yet sent */
 	int			unsettled;		/* answered, and the log not yet told */
+	bool		is_recovering;	/* looks for what an earlier one had under way */
 	int64		attempts;
 	Size		memory;			/* bytes, of all its memory contexts */
 	int			capacity;		/* requests that its descriptors allow */
@@ -46,7 +47,10 @@ typedef struct WebhookSlotInfo
 	TimestampTz last_error_at;
 } WebhookSlotInfo;
 
-/* What a commit told the worker: where new work begins. */
+/*
+ * What a commit told the worker: where new work begins.  WEBHOOK_ANY_ACTION
+ * stands for one that nobody knows.
+ */
 typedef struct WebhookHint
 {
 	int32		action_id;
@@ -54,6 +58,7 @@ typedef struct WebhookHint
 } WebhookHint;
 
 #define WEBHOOK_MAX_HINTS 64
+#define WEBHOOK_ANY_ACTION 0
 
 typedef struct WebhookNews
 {
@@ -83,7 +88,10 @@ extern void webhook_shared_rescan(Oid database);
 /* Let the launcher look at a database. */
 extern void webhook_shared_request_worker(Oid database);
 
-/* Has a worker of this database anything claimed, under way or to record? */
+/*
+ * Has a worker of this database anything claimed, under way or to record, or
+ * may it still find what an earlier one had?
+ */
 extern bool webhook_shared_is_busy(void);
 
 /*
@@ -112,6 +120,9 @@ extern bool webhook_shared_take_requests(Oid *databases, int max, int *n);
 /* Is this process a worker? */
 extern bool webhook_shared_is_worker(void);
 
+/* Is a worker of this number there, for this database? */
+extern bool webhook_shared_has_worker(int number);
+
 extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
 /* The same for a run's process: returns its database. */
 extern Oid	webhook_shared_attach_run(int index);
@@ -125,6 +136,7 @@ extern void webhook_shared_report(Oid database, const char *message);
 extern void webhook_shared_set_state(WebhookWorkerState state);
 extern void webhook_shared_set_progress(int in_flight, int claimed,
 										int unsettled, int64 attempts);
+extern void webhook_shared_set_recovering(bool is_recovering);
 extern void webhook_shared_set_turn(TimestampTz now, Size memory, int capacity);
 extern void webhook_shared_set_log_start(int64 log_id);
 extern void webhook_shared_set_error(const char *message);

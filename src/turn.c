@@ -29,6 +29,7 @@
 #include "origin.h"
 #include "pgstat.h"
 #include "purge.h"
+#include "recovery.h"
 #include "runner.h"
 #include "settings.h"
 #include "settle.h"
@@ -45,16 +46,19 @@
 #define MUCH 4					/* deliveries and results in a turn */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
+#define SURVEY_PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
+#define SURVEY_SHARE 10			/* of the worker's time, a tenth */
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
 #define MAX_BACKOFF_US (30 * USECS_PER_SEC)
+#define PROBE_PAUSE_US (100 * INT64CONST(1000))	/* between looks at a locked log */
+#define LOCKED_WAIT_US (10 * USECS_PER_SEC)	/* between waits for it */
 
 static int	my_number;
 static MemoryContext turn_context;
 
 static bool is_survey_wanted = true;
-static bool is_recovered = false;
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
 static bool is_paused = false;	/* and it has been told */
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
@@ -62,9 +66,13 @@ static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
 static int64 turn_pause = TURN_PAUSE_US;
 static TimestampTz last_survey_at = 0;
+static TimestampTz asked_survey_at = 0; /* of something, nobody knows where; 0: none */
+static int64 survey_pause = SURVEY_PAUSE_US;
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
+static TimestampTz probe_at = 0;	/* is the log still locked?  0: nobody asks */
+static bool is_first_probe = false;
 static uint64 seen_generation = 0;
 
 /* ---------------------------------------------------------------------
@@ -101,6 +109,8 @@ webhook_turn_state(void)
 {
 	if (is_paused)
 		return WEBHOOK_STATE_PAUSED;
+	if (backoff != 0 || webhook_settle_is_failing())
+		return WEBHOOK_STATE_BACKOFF;
 	return webhook_enabled ? WEBHOOK_STATE_RUNNING : WEBHOOK_STATE_DISABLED;
 }
 
@@ -181,6 +191,28 @@ check_origin(void)
 						my_number, get_database_name(MyDatabaseId))));
 }
 
+/*
+ * What came by replication may lie anywhere.  A survey begins at the front of
+ * every queue, which may take long while somebody holds an old snapshot: it is
+ * not made for every commit.
+ */
+static void
+take_any(WebhookHint *hints, int *n, TimestampTz now)
+{
+	for (int i = 0; i < *n; i++)
+	{
+		if (hints[i].action_id == WEBHOOK_ANY_ACTION)
+		{
+			hints[i] = hints[--(*n)];
+			if (asked_survey_at == 0)
+				asked_survey_at = Max(now, last_survey_at + survey_pause);
+			break;
+		}
+	}
+	if (asked_survey_at != 0 && now >= asked_survey_at)
+		is_survey_wanted = true;
+}
+
 /* Take up what commits have told, and what has fallen due. */
 static void
 look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
@@ -219,20 +251,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		is_survey_wanted = false;
 		return;
 	}
-	if (!is_recovered)
-	{
-		int64		recovered = webhook_queue_recover(my_number,
-													  webhook_workers_per_database);
-
-		if (recovered > 0)
-			ereport(LOG,
-					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-					 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-							my_number, get_database_name(MyDatabaseId), recovered)));
-		is_recovered = true;
-		CommandCounterIncrement();
-	}
-
+	webhook_recovery_step(now);
 	if (is_survey_wanted || now >= last_survey_at + SURVEY_INTERVAL_US)
 		survey(now);
 	is_survey_wanted = false;
@@ -428,6 +447,7 @@ take_turn(void)
 	 */
 	is_rescan = webhook_shared_take_hints(hints, &n);
 	now = GetCurrentTimestamp();
+	take_any(hints, &n, now);
 	dlist_foreach(iter, webhook_lane_all())
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
@@ -455,6 +475,7 @@ take_turn(void)
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	webhook_purge_commit();
+	webhook_recovery_commit();
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
 	webhook_stats_report();
@@ -466,7 +487,45 @@ take_turn(void)
 	plan_ahead();
 	last_turn_at = GetCurrentTimestamp();
 	turn_pause = is_much && !has_backlog ? LONG_PAUSE_US : TURN_PAUSE_US;
+	if (last_survey_at == now)
+	{
+		asked_survey_at = 0;
+		survey_pause = Max(SURVEY_PAUSE_US, (last_turn_at - now) * (SURVEY_SHARE - 1));
+	}
 	MemoryContextReset(turn_context);
+}
+
+/*
+ * The last turn has waited for a lock in vain.  If it is the log that somebody
+ * has locked, the next ones don't wait, but look whether it is free: requests
+ * are sent and answers received meanwhile.  Now and then it is waited for, lest
+ * others always come first.
+ */
+static bool
+is_locked_out(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_free;
+
+	if (probe_at == 0)
+		return false;
+	webhook_turn_begin("delivering webhooks");
+	is_free = webhook_catalog_lock_if_free(WEBHOOK_REL_LOG);
+	webhook_turn_commit();
+	if (is_first_probe)
+	{
+		is_first_probe = false;
+		if (is_free)
+		{
+			probe_at = 0;
+			return now < backoff_until;
+		}
+		backoff_until = Max(backoff_until, now + LOCKED_WAIT_US);
+	}
+	if (is_free || now >= backoff_until)
+		return false;
+	probe_at = now + PROBE_PAUSE_US;
+	return true;
 }
 
 /* A turn, and what to do when it fails: wait, and start from the beginning. */
@@ -475,8 +534,11 @@ webhook_turn_take(void)
 {
 	PG_TRY();
 	{
-		take_turn();
-		if (backoff != 0)
+		bool		is_put_off = is_locked_out();
+
+		if (!is_put_off)
+			take_turn();
+		if (!is_put_off && backoff != 0)
 		{
 			if (backoff >= LONG_BACKOFF_US)
 				ereport(LOG,
@@ -484,8 +546,9 @@ webhook_turn_take(void)
 						 errmsg("webhook worker %d goes on after an error", my_number)));
 			backoff = 0;
 			backoff_until = 0;
-			webhook_shared_set_state(webhook_turn_state());
+			probe_at = 0;
 		}
+		webhook_shared_set_state(webhook_turn_state());
 	}
 	PG_CATCH();
 	{
@@ -507,8 +570,11 @@ webhook_turn_take(void)
 		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;
+		probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : 0;
+		is_first_probe = true;
 		webhook_settle_beware();
 		webhook_purge_abort();
+	webhook_recovery_restart();
 		is_survey_wanted = true;
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(turn_context);
@@ -547,7 +613,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 	bool		is_pause;
 
 	if (now < backoff_until)
-		return false;
+		return probe_at != 0 && now >= probe_at;
 	is_pause = now < last_turn_at + turn_pause;
 	if (webhook_settle_is_due(now, !is_pause && !is_busy &&
 							  webhook_lane_total_ready() == 0))
@@ -558,7 +624,10 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
 		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
 		now >= last_survey_at + SURVEY_INTERVAL_US ||
+		(asked_survey_at != 0 && now >= asked_survey_at) ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
+		(webhook_recovery_next() != 0 && !webhook_turn_is_silent() &&
+		 now >= webhook_recovery_next()) ||
 		(webhook_purge_next() != 0 && now >= webhook_purge_next());
 }
 
@@ -575,6 +644,7 @@ webhook_turn_init(int number)
 										 ALLOCSET_DEFAULT_SIZES);
 	webhook_purge_init(number);
 	webhook_stats_init(number);
+	webhook_recovery_init(number);
 }
 
 void
@@ -598,10 +668,15 @@ webhook_turn_next(void)
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_purge_next() != 0)
 		next = Min(next, webhook_purge_next());
+	if (asked_survey_at != 0)
+		next = Min(next, asked_survey_at);
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
+	if (webhook_recovery_next() != 0 && !webhook_turn_is_silent())
+		next = Min(next, webhook_recovery_next());
 	next = Max(next, last_turn_at + turn_pause);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());
-	return Max(next, backoff_until);
+	next = Max(next, backoff_until);
+	return probe_at != 0 ? Min(next, probe_at) : next;
 }

@@ -25,7 +25,7 @@ extern void webhook_turn_init(int number);
  */
 extern bool webhook_turn_is_silent(void);
 
-/* What the worker does when nothing is wrong. */
+/* What the worker does, but for its beginning and its end. */
 extern WebhookWorkerState webhook_turn_state(void);
 
 /* Look at everything anew in the next turn. */

@@ -429,7 +429,7 @@ COMMENT ON FUNCTION webhook.export IS 'all workflows and actions that the caller
 
 CREATE FUNCTION webhook.import(document json) RETURNS TABLE (kind text, name text, done text)
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'import';
-COMMENT ON FUNCTION webhook.import IS 'create or change workflows and actions to be as a document says; done is created, changed or unchanged. Workflows that it does not name stay; actions that it does not name are disabled';
+COMMENT ON FUNCTION webhook.import IS 'create or change workflows and actions to be as a document says; done is created, changed or unchanged. Workflows that it does not name stay; actions that it does not name are disabled, or dropped where new ones need the room';
 
 -- ---------------------------------------------------------------------------
 -- Deliveries

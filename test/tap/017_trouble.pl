@@ -170,9 +170,13 @@ log_min_messages = warning
 	$full->safe_psql('postgres', q{INSERT INTO event SELECT i, repeat('x', 900) FROM generate_series(1, 100) i});
 	ok(wait_for_sql($full, q{SELECT last_error LIKE '%could not extend file%' FROM webhook.stat_worker}), 'no room: the worker says so');
 	$full->safe_psql('postgres', 'INSERT INTO event VALUES (101)');
+	my $told = $full->safe_psql('postgres', 'SELECT clock_timestamp()');
+	ok(wait_for_sql($full, "SELECT last_turn_at > '$told'::timestamptz + interval '1 s' FROM webhook.stat_worker"), 'it has tried again');
+	is($full->safe_psql('postgres', q{SELECT state, last_error LIKE '%could not extend file%' FROM webhook.stat_worker}), 'backoff|t', 'and goes on saying so');
 	is($full->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Success'}), 0, 'nothing is recorded');
 	system('prlimit', "--pid=$worker", '--fsize=unlimited:unlimited');
 	ok(wait_for_sql($full, q{SELECT count(*) = 101 FROM webhook.webhook_log WHERE status = 'Success'}), 'room again: everything is recorded');
+	ok(wait_for_sql($full, 'SELECT state FROM webhook.stat_worker', 'running'), 'and the worker is in no trouble');
 	is($quick->count, 101, 'and nothing was sent twice');
 	is(worker_pid($full), $worker, 'by the same worker');
 	is(scalar(() = PostgreSQL::Test::Utils::slurp_file($full->logfile) =~ /could not extend file/g), 1, 'the log has one line of it');

@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * recovery.h
+ *	  What was under way when a worker ended is sent again.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_RECOVERY_H
+#define WEBHOOK_RECOVERY_H
+
+#include "datatype/timestamp.h"
+
+/* number: the worker's among those of its database. */
+extern void webhook_recovery_init(int number);
+
+/*
+ * In a turn's transaction, if it is time: queue again what is found in a piece
+ * of the queue.  webhook_recovery_commit is for when it has committed,
+ * webhook_recovery_restart for when it has failed.
+ */
+extern void webhook_recovery_step(TimestampTz now);
+extern void webhook_recovery_commit(void);
+extern void webhook_recovery_restart(void);
+
+/* When the next step is due; 0: there is none that is waited for. */
+extern TimestampTz webhook_recovery_next(void);
+
+#endif							/* WEBHOOK_RECOVERY_H */
