@@ -345,7 +345,16 @@ webhook_purge_take(TimestampTz now)
 	}
 	if (now < webhook_purge_next())
 		return;
-	seen_retention = webhook_log_retention;
+	if (webhook_log_retention != seen_retention)
+	{
+		/* At once, and from the very beginning. */
+		known.position = -1;
+		known.next_start_at = 0;
+		seen_retention = webhook_log_retention;
+	}
+
+	/* Should it fail, as where a trigger of somebody's does, others go on. */
+	next_step_at = now + ROUND_INTERVAL_US;
 	started_at = GetCurrentTimestamp();
 	take_step(now, &step);
 	ended_at = GetCurrentTimestamp();
@@ -356,10 +365,10 @@ webhook_purge_take(TimestampTz now)
 			Max(MIN_PAUSE_US, (ended_at - started_at) * (SHARE - 1));
 	else
 	{
-		next_step_at = now + ROUND_INTERVAL_US;
-		if (step.young_at != 0)
-			next_step_at = Min(next_step_at,
-							   step.young_at + webhook_log_retention * USECS_PER_SEC);
+		/* What comes now is young for as long as a retention. */
+		next_step_at = Min(next_step_at,
+						   (step.young_at != 0 ? step.young_at : now) +
+						   webhook_log_retention * USECS_PER_SEC);
 		next_step_at = Max(next_step_at, now + MIN_WAIT_US);
 	}
 	tell_progress(step.is_more);

@@ -184,9 +184,12 @@ static const char *const purge_sql =
 	" FOR UPDATE SKIP LOCKED) old WHERE l.log_id = old.log_id"
 	" RETURNING l.log_id";
 
+/* Of what is gone now, and of what somebody has deleted by hand. */
 static const char *const purge_attempts_sql =
 	"DELETE FROM webhook.webhook_attempt t USING (SELECT q.log_id, q.attempt"
-	" FROM webhook.webhook_attempt q WHERE q.log_id = ANY ($1)"
+	" FROM webhook.webhook_attempt q WHERE q.log_id > $1 AND q.log_id <= $2"
+	" AND (q.log_id = ANY ($3) OR (q.started_at < $4 AND NOT EXISTS ("
+	" SELECT FROM webhook.webhook_log l WHERE l.log_id = q.log_id)))"
 	" FOR UPDATE SKIP LOCKED) old"
 	" WHERE t.log_id = old.log_id AND t.attempt = old.attempt";
 
@@ -841,6 +844,8 @@ webhook_queue_purge(WebhookPurgeStep *step, int limit)
 	static SPIPlanPtr attempts_plan = NULL;
 	Oid			look_types[4] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Oid			delete_types[1] = {INT8ARRAYOID};
+	Oid			attempts_types[4] = {INT8OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZOID};
+	int64		behind = step->behind;
 	Datum		values[4];
 	ArrayColumn old;
 	ArrayColumn gone;
@@ -894,8 +899,11 @@ webhook_queue_purge(WebhookPurgeStep *step, int limit)
 	}
 	if (n_gone > 0)
 	{
-		values[0] = finish_column(&gone, INT8OID);
-		execute(get_plan(&attempts_plan, purge_attempts_sql, 1, delete_types),
+		values[0] = Int64GetDatum(behind);
+		values[1] = Int64GetDatum(step->behind);
+		values[2] = finish_column(&gone, INT8OID);
+		values[3] = TimestampTzGetDatum(step->before);
+		execute(get_plan(&attempts_plan, purge_attempts_sql, 4, attempts_types),
 				values, NULL);
 	}
 	SPI_finish();
