@@ -199,6 +199,23 @@ webhook_batch_leave(bool is_error)
 		flush();
 }
 
+void
+webhook_batch_call(void (*function) (void *), void *arg)
+{
+	webhook_batch_enter();
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_CATCH();
+	{
+		webhook_batch_leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	webhook_batch_leave(false);
+}
+
 /*
  * Nothing waits when a transaction ends: should anything do so all the same,
  * it must not be lost.
