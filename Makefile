@@ -83,6 +83,7 @@ OBJS = \
 	src/durable.o \
 	src/purge.o \
 	src/recovery.o \
+	src/transaction.o \
 	src/turn.o \
 	src/worker.o \
 	src/process.o \

@@ -37,7 +37,7 @@
 #include "sender.h"
 #include "settings.h"
 #include "statement.h"
-#include "turn.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -297,7 +297,7 @@ take_turn(void)
 	List	   *mails = NIL;
 	ListCell   *lc;
 
-	webhook_turn_begin("telling of failures by mail");
+	webhook_transaction_begin("telling of failures by mail");
 	MemoryContextSwitchTo(mail_context);
 	SPI_connect();
 	if (!is_recovered)
@@ -313,7 +313,7 @@ take_turn(void)
 		take_earlier(&next, find_next_mail());
 	}
 	SPI_finish();
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	is_recovered = true;
 	report_server(now);

@@ -36,9 +36,9 @@
 #include "shared.h"
 #include "stats.h"
 #include "storage/ipc.h"
+#include "transaction.h"
 #include "turn.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
@@ -74,29 +74,6 @@ static int64 backoff = 0;
 static TimestampTz probe_at = 0;	/* is the log still locked?  0: nobody asks */
 static bool is_first_probe = false;
 static uint64 seen_generation = 0;
-
-/* ---------------------------------------------------------------------
- * Transactions
- * ---------------------------------------------------------------------
- */
-
-void
-webhook_turn_begin(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-void
-webhook_turn_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
 
 bool
 webhook_turn_is_silent(void)
@@ -413,7 +390,7 @@ render_claimed(List *claimed)
 		return;
 	webhook_durable_require();
 	if (needs_transaction)
-		webhook_turn_begin("rendering webhooks");
+		webhook_transaction_begin("rendering webhooks");
 	foreach(lc, claimed)
 	{
 		WebhookDelivery *delivery = lfirst(lc);
@@ -424,7 +401,7 @@ render_claimed(List *claimed)
 			webhook_settle_add(flight);
 	}
 	if (needs_transaction)
-		webhook_turn_commit();
+		webhook_transaction_commit();
 }
 
 static void
@@ -452,7 +429,7 @@ take_turn(void)
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
 
-	webhook_turn_begin("delivering webhooks");
+	webhook_transaction_begin("delivering webhooks");
 	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
 	look_around(now, is_rescan, hints, n);
@@ -471,7 +448,7 @@ take_turn(void)
 			is_much = false;	/* the next one may wait for this one's end */
 	}
 	webhook_purge_take(now);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	webhook_purge_commit();
@@ -509,9 +486,9 @@ is_locked_out(void)
 
 	if (probe_at == 0)
 		return false;
-	webhook_turn_begin("delivering webhooks");
+	webhook_transaction_begin("delivering webhooks");
 	is_free = webhook_catalog_lock_if_free(WEBHOOK_REL_LOG);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 	if (is_first_probe)
 	{
 		is_first_probe = false;

@@ -12,10 +12,6 @@
 #include "datatype/timestamp.h"
 #include "shared.h"
 
-/* The one pair that every transaction of the worker goes through. */
-extern void webhook_turn_begin(const char *activity);
-extern void webhook_turn_commit(void);
-
 /* number: the worker's among those of its database. */
 extern void webhook_turn_init(int number);
 

@@ -34,6 +34,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
+#include "transaction.h"
 #include "turn.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -161,12 +162,12 @@ reload_settings(void)
 	if (was_enabled != webhook_enabled)
 		report_state();
 
-	webhook_turn_begin("reading settings");
+	webhook_transaction_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
 	if (my_number >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
-	webhook_turn_commit();
+	webhook_transaction_commit();
 }
 
 /*
@@ -205,9 +206,9 @@ shut_down(void)
 		webhook_turn_take();
 	if (clock_was != 0)
 	{
-		webhook_turn_begin("delivering webhooks");
+		webhook_transaction_begin("delivering webhooks");
 		webhook_queue_turn_back(GetCurrentTimestamp(), clock_was);
-		webhook_turn_commit();
+		webhook_transaction_commit();
 	}
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
@@ -326,14 +327,14 @@ webhook_worker_main(Datum arg)
 
 	name_myself();
 
-	webhook_turn_begin("looking for the extension");
+	webhook_transaction_begin("looking for the extension");
 	if (!webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
 	strlcpy(my_database_name, get_database_name(MyDatabaseId), NAMEDATALEN);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	webhook_turn_init(my_number);
 	webhook_sender_start();
