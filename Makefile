@@ -72,6 +72,9 @@ OBJS = \
 	src/resolver.o \
 	src/answer.o \
 	src/text.o \
+	src/claim.o \
+	src/result.o \
+	src/dispatched.o \
 	src/queue.o \
 	src/flight.o \
 	src/lane.o \
@@ -81,6 +84,7 @@ OBJS = \
 	src/stats.o \
 	src/stats_store.o \
 	src/durable.o \
+	src/purge_step.o \
 	src/purge.o \
 	src/recovery.o \
 	src/transaction.o \

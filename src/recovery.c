@@ -23,6 +23,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "dispatched.h"
 #include "lane.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -137,7 +138,7 @@ recover(List *dispatched)
 	}
 	if (left_over == NIL)
 		return;
-	hints = webhook_queue_recover(left_over);
+	hints = webhook_dispatched_recover(left_over);
 	n_stepping += list_length(hints);
 	foreach(lc, hints)
 		tell_lane(lfirst(lc));
@@ -185,14 +186,14 @@ webhook_recovery_step(TimestampTz now)
 	if (!is_begun)
 		begin();
 	if (held != NIL)
-		recover(webhook_queue_find_dispatched(held));
+		recover(webhook_dispatched_find(held));
 	while (!dlist_is_empty(&parts) && budget > 0)
 	{
 		Part	   *part = dlist_container(Part, node, dlist_pop_head_node(&parts));
 		bool		exhausted;
 
-		recover(webhook_queue_look(part->action_id, &part->cursor, PIECE_SIZE,
-								   &exhausted));
+		recover(webhook_dispatched_look(part->action_id, &part->cursor,
+										PIECE_SIZE, &exhausted));
 		if (!exhausted)
 			dlist_push_tail(&parts, &part->node);
 		budget -= exhausted ? PROBE_SIZE : PIECE_SIZE;

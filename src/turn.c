@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "catalog.h"
+#include "claim.h"
 #include "commands/dbcommands.h"
 #include "complaint.h"
 #include "durable.h"
@@ -29,6 +30,7 @@
 #include "origin.h"
 #include "pgstat.h"
 #include "purge.h"
+#include "queue.h"
 #include "recovery.h"
 #include "runner.h"
 #include "settings.h"
@@ -281,8 +283,7 @@ claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 
 	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
 	{
-		deliveries = webhook_queue_claim_successors(lane->successors,
-													my_number, now);
+		deliveries = webhook_claim_successors(lane->successors, my_number, now);
 		list_free_deep(lane->successors);
 		lane->successors = NIL;
 		CommandCounterIncrement();
@@ -291,12 +292,11 @@ claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 	if (appetite > 0 && webhook_lane_load(lane))
 	{
 		deliveries = list_concat(deliveries,
-								 webhook_queue_claim(lane->action_id,
-													 lane->action != NULL &&
-													 lane->action->ordered,
-													 my_number, &lane->cursor,
-													 now, appetite,
-													 &exhausted));
+								 webhook_claim_due(lane->action_id,
+												   lane->action != NULL &&
+												   lane->action->ordered,
+												   my_number, &lane->cursor,
+												   now, appetite, &exhausted));
 		CommandCounterIncrement();
 	}
 	if (exhausted)
