@@ -86,6 +86,8 @@ OBJS = \
 	src/durable.o \
 	src/purge_step.o \
 	src/purge.o \
+	src/survey.o \
+	src/share.o \
 	src/recovery.o \
 	src/transaction.o \
 	src/turn.o \

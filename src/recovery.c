@@ -32,7 +32,7 @@
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
-#include "turn.h"
+#include "survey.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -110,12 +110,7 @@ tell_lane(const WebhookHint *hint)
 {
 	WebhookLane *lane = webhook_lane_find(hint->action_id);
 
-	if (hint->retry_at <= lane->cursor.retry_at)
-	{
-		lane->cursor.retry_at = hint->retry_at - 1;
-		lane->cursor.log_id = PG_INT64_MAX;
-	}
-	lane->has_backlog = true;
+	webhook_lane_look_at(lane, hint->retry_at);
 	lane->has_future = true;
 }
 
@@ -243,7 +238,7 @@ webhook_recovery_commit(void)
 
 	/* An action that is no more has nobody but the survey to see to it. */
 	if (n_steps > 1)
-		webhook_turn_survey();
+		webhook_survey_ask();
 	if (n_recovered > 0)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),

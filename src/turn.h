@@ -24,9 +24,6 @@ extern bool webhook_turn_is_silent(void);
 /* What the worker does, but for its beginning and its end. */
 extern WebhookWorkerState webhook_turn_state(void);
 
-/* Look at everything anew in the next turn. */
-extern void webhook_turn_survey(void);
-
 /* Is there something to do, and is it time?  is_told: the latch was set. */
 extern bool webhook_turn_is_due(TimestampTz now, bool is_told);
 

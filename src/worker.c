@@ -33,6 +33,7 @@
 #include "stats.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "survey.h"
 #include "tcop/tcopprot.h"
 #include "transaction.h"
 #include "turn.h"
@@ -153,7 +154,7 @@ reload_settings(void)
 
 	ProcessConfigFile(PGC_SIGHUP);
 	webhook_sender_reload();
-	webhook_turn_survey();
+	webhook_survey_ask();
 	webhook_mail_survey();
 	webhook_runner_survey();
 	if (was_enabled && !webhook_enabled)
