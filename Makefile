@@ -44,6 +44,7 @@ OBJS = \
 	src/record.o \
 	src/move.o \
 	src/export.o \
+	src/document.o \
 	src/import.o \
 	src/delivery.o \
 	src/recompute.o \

@@ -3,9 +3,9 @@
  * share.c
  *	  What a turn claims: of each action its share.
  *
- * What is claimed and not yet sent is bounded, over all lanes.  However much one
- * of them could take, it leaves half of what is free to the others as long as
- * they may want it, and they take turns at being the first.
+ * What is claimed and not yet sent is bounded, over all lanes.  Of what is free
+ * each that wants some gets an equal part, and one that is alone half: others
+ * may come.  They take turns at being the first.
  *
  * Runs in the worker.
  *
