@@ -9,14 +9,10 @@
 #define WEBHOOK_BATCH_H
 
 /*
- * Between these two, rows that are added may wait for others: the end of a
- * statement's triggers, or of a run.  They nest.  webhook_batch_leave writes
- * what was added in the current subtransaction, unless an error is under way.
+ * Call a function.  While it runs, rows that are added may wait for others: the
+ * end of a statement's triggers, or of a run.  Calls nest.  What was added in the
+ * current subtransaction is written when it returns, unless by an error.
  */
-extern void webhook_batch_enter(void);
-extern void webhook_batch_leave(bool is_error);
-
-/* Call a function between the two. */
 extern void webhook_batch_call(void (*function) (void *), void *arg);
 
 /*

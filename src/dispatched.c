@@ -47,7 +47,8 @@ static const char *const recover_sql =
 static WebhookDispatched *
 read_dispatched(uint64 i, MemoryContext context)
 {
-	WebhookDispatched *dispatched = MemoryContextAlloc(context, sizeof(WebhookDispatched));
+	WebhookDispatched *dispatched = MemoryContextAlloc(context,
+													   sizeof(WebhookDispatched));
 	bool		isnull;
 	Datum		worker;
 
@@ -93,7 +94,8 @@ webhook_dispatched_look(int32 action_id, WebhookCursor *cursor, int limit,
 		if (i == SPI_processed - 1)
 		{
 			cursor->log_id = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
-			cursor->retry_at = DatumGetTimestampTz(webhook_statement_value(i, 4, &isnull));
+			cursor->retry_at =
+				DatumGetTimestampTz(webhook_statement_value(i, 4, &isnull));
 		}
 	}
 	SPI_finish();

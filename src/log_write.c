@@ -244,7 +244,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 
 	/* The table comes first, as for whoever drops or rebuilds its indexes. */
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
-					 LOG_NATTS, CMD_UPDATE))
+						  LOG_NATTS, CMD_UPDATE))
 		return false;
 	index = open_due_index(target.rel);
 	if (index == NULL)
@@ -369,7 +369,7 @@ webhook_log_settle(List *results)
 	WebhookLogTarget target;
 
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
-					 LOG_NATTS, CMD_UPDATE))
+						  LOG_NATTS, CMD_UPDATE))
 		return results;
 
 	/* The table may have been rewritten since, and be shorter now. */
@@ -448,7 +448,7 @@ webhook_log_add_attempts(const WebhookAttempt *attempts, int n)
 	WebhookLogTarget target;
 
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_ATTEMPT),
-					 ATTEMPT_NATTS, CMD_INSERT))
+						  ATTEMPT_NATTS, CMD_INSERT))
 		return false;
 	for (int i = 0; i < n; i += N_BUFFERED)
 	{
