@@ -44,6 +44,7 @@ OBJS = \
 	src/record.o \
 	src/move.o \
 	src/export.o \
+	src/document.o \
 	src/import.o \
 	src/delivery.o \
 	src/recompute.o \
@@ -72,6 +73,9 @@ OBJS = \
 	src/resolver.o \
 	src/answer.o \
 	src/text.o \
+	src/claim.o \
+	src/result.o \
+	src/dispatched.o \
 	src/queue.o \
 	src/flight.o \
 	src/lane.o \
@@ -81,8 +85,12 @@ OBJS = \
 	src/stats.o \
 	src/stats_store.o \
 	src/durable.o \
+	src/purge_step.o \
 	src/purge.o \
+	src/survey.o \
+	src/share.o \
 	src/recovery.o \
+	src/transaction.o \
 	src/turn.o \
 	src/worker.o \
 	src/process.o \

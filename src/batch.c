@@ -53,7 +53,7 @@ typedef struct Batch
 } Batch;
 
 static Batch *innermost = NULL;
-static int	depth = 0;			/* of webhook_batch_enter */
+static int	depth = 0;			/* of webhook_batch_call */
 
 /* A column that somebody has added to the log stays NULL. */
 static HeapTuple
@@ -185,18 +185,29 @@ webhook_batch_add(const Datum *values, const bool *nulls)
 		flush();
 }
 
-void
-webhook_batch_enter(void)
-{
-	depth++;
-}
-
-void
-webhook_batch_leave(bool is_error)
+static void
+leave(bool is_error)
 {
 	depth--;
 	if (!is_error && innermost != NULL)
 		flush();
+}
+
+void
+webhook_batch_call(void (*function) (void *), void *arg)
+{
+	depth++;
+	PG_TRY();
+	{
+		function(arg);
+	}
+	PG_CATCH();
+	{
+		leave(true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	leave(false);
 }
 
 /*

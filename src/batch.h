@@ -8,33 +8,12 @@
 #ifndef WEBHOOK_BATCH_H
 #define WEBHOOK_BATCH_H
 
-#include "access/attnum.h"
-
 /*
- * Between these two, rows that are added may wait for others: the end of a
- * statement's triggers, or of a run.  They nest.  webhook_batch_leave writes
- * what was added in the current subtransaction, unless an error is under way.
+ * Call a function.  While it runs, rows that are added may wait for others: the
+ * end of a statement's triggers, or of a run.  Calls nest.  What was added in the
+ * current subtransaction is written when it returns, unless by an error.
  */
-extern void webhook_batch_enter(void);
-extern void webhook_batch_leave(bool is_error);
-
-/* Call a function between the two. */
-static inline void
-webhook_batch_call(void (*function) (void *), void *arg)
-{
-	webhook_batch_enter();
-	PG_TRY();
-	{
-		function(arg);
-	}
-	PG_CATCH();
-	{
-		webhook_batch_leave(true);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	webhook_batch_leave(false);
-}
+extern void webhook_batch_call(void (*function) (void *), void *arg);
 
 /*
  * Add a row of webhook_log: at once, or together with others.  The arrays have

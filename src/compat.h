@@ -67,14 +67,10 @@ typedef bool WebhookUpdateIndexes;
 #define WEBHOOK_JSON_OK return
 #endif
 
-/* PostgreSQL 16 folded pg_*_aclcheck and pg_*_ownercheck into object_*check. */
+/* PostgreSQL 16 folded pg_*_ownercheck into object_ownercheck. */
 #if PG_VERSION_NUM < 160000
-#define webhook_namespace_aclcheck(oid, role, mode) \
-	pg_namespace_aclcheck(oid, role, mode)
 #define webhook_class_ownercheck(oid, role) pg_class_ownercheck(oid, role)
 #else
-#define webhook_namespace_aclcheck(oid, role, mode) \
-	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #define webhook_class_ownercheck(oid, role) \
 	object_ownercheck(RelationRelationId, oid, role)
 #endif

@@ -5,7 +5,7 @@
  *
  * Runs in sessions.  What is exported is what the caller may see, without
  * secrets, as JSON that is fit for version control: names in a fixed order, a
- * line each, what has its default left out.  import.c reads it; a name that is
+ * line each, what has its default left out.  document.c reads it; a name that is
  * new here has to be known there.
  *
  *-------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 
 #include "action.h"
 #include "lib/ilist.h"
-#include "queue.h"
+#include "log_row.h"
 #include "request.h"
 #include "sender.h"
 

@@ -5,20 +5,17 @@
  *
  * Runs in sessions.  An import goes through the same functions as a DBA's own
  * calls, with the caller's rights and search path, and so through all their
- * checks.  What is as the document says is left alone.  Documents are those of
- * export.c, or written by hand.
+ * checks.  What is as the document says is left alone.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "document.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "settings.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -35,287 +32,13 @@ extern Datum alter_action(PG_FUNCTION_ARGS);
 extern Datum drop_action(PG_FUNCTION_ARGS);
 extern Datum enable_action(PG_FUNCTION_ARGS);
 
-/* ---------------------------------------------------------------------
- * Reading and checking
- * ---------------------------------------------------------------------
- */
-
-/* Names that are none of ours; a name that is misspelt must not be ignored. */
-static const char *const unknown_sql =
-"SELECT format('\"%s\" of %s', k.key, k.place), k.known FROM ("
-" SELECT 'the document' AS place, json_object_keys($1) AS key,"
-"  ARRAY['format', 'workflows'] AS known"
-" UNION ALL"
-" SELECT format('workflow \"%s\"', w->>'name'), json_object_keys(w),"
-"  ARRAY['name', 'module', 'trigger', 'condition', 'recurrence', 'schedule',"
-"  'owner_email', 'description', 'enabled', 'actions']"
-" FROM json_array_elements($1->'workflows') w"
-" UNION ALL"
-" SELECT format('action \"%s\" of workflow \"%s\"', a->>'title', w->>'name'),"
-"  json_object_keys(a),"
-"  ARRAY['title', 'description', 'url', 'method', 'content_type', 'parameters',"
-"  'headers', 'username', 'signed', 'client_certificate', 'timeout',"
-"  'retry_schedule', 'ordered', 'max_in_flight', 'rate_limit', 'enabled']"
-" FROM json_array_elements($1->'workflows') w,"
-"  json_array_elements(w->'actions') a) k"
-" WHERE k.key <> ALL (k.known) LIMIT 1";
-
-/* Values that must be of another type than text, before that is asked of them. */
-static const char *const values_sql =
-"SELECT format('workflow \"%s\"', w->>'name'), 'boolean', w->>'enabled'"
-" FROM json_array_elements($1->'workflows') w"
-" UNION ALL "
-"SELECT format('action \"%s\" of workflow \"%s\"', a->>'title', w->>'name'), v.type, v.value"
-" FROM json_array_elements($1->'workflows') w, json_array_elements(w->'actions') a,"
-" LATERAL (VALUES ('boolean', a->>'signed'), ('boolean', a->>'ordered'),"
-"  ('boolean', a->>'enabled'), ('interval', a->>'timeout'),"
-"  ('integer', a->>'max_in_flight'), ('integer', a->>'rate_limit')) v (type, value)"
-" UNION ALL "
-"SELECT format('action \"%s\" of workflow \"%s\"', a->>'title', w->>'name'), 'interval', r"
-" FROM json_array_elements($1->'workflows') w, json_array_elements(w->'actions') a,"
-" json_array_elements_text(a->'retry_schedule') r";
-
-/* A workflow of the document, and what there is of that name. */
-enum
-{
-	W_NAME,
-	W_MODULE,
-	W_TRIGGER,
-	W_CONDITION,
-	W_RECURRENCE,
-	W_SCHEDULE,
-	W_OWNER_EMAIL,
-	W_DESCRIPTION,
-	W_ENABLED,
-	W_ACTIONS,
-	W_WORKFLOW_ID,				/* NULL: there is none */
-	W_OLD_MODULE,
-	W_OLD_ENABLED,
-	W_IS_SAME,					/* but for module and enabled */
-	W_COUNT
-};
-
-static const char *const workflows_sql =
-"SELECT d.name, d.module, d.trigger, d.condition, d.recurrence, d.schedule,"
-" d.owner_email, d.description, d.enabled::text, d.actions, w.workflow_id::text,"
-" w.module::oid::text, w.enabled::text,"
-" (d.trigger, d.condition, d.recurrence, d.schedule, d.owner_email, d.description)"
-" IS NOT DISTINCT FROM"
-" (w.trigger, w.condition, w.recurrence, w.schedule, w.owner_email, w.description)"
-" FROM (SELECT n, w->>'name' AS name, w->>'module' AS module,"
-"  lower(coalesce(w->>'trigger', 'save')) AS trigger,"
-"  nullif(w->>'condition', '') AS condition,"
-"  lower(coalesce(w->>'recurrence', 'every')) AS recurrence,"
-"  nullif(w->>'schedule', '') AS schedule,"
-"  nullif(w->>'owner_email', '') AS owner_email,"
-"  nullif(w->>'description', '') AS description,"
-"  coalesce((w->>'enabled')::boolean, true) AS enabled,"
-"  (w->'actions')::text AS actions"
-"  FROM json_array_elements($1->'workflows') WITH ORDINALITY e (w, n)) d"
-" LEFT JOIN webhook.workflow w ON w.name = d.name"
-" AND pg_has_role($2, w.owner::oid, 'MEMBER')"
-" ORDER BY d.n";
-
-/* An action of the document, and the one of the same title there is. */
-enum
-{
-	A_TITLE,
-	A_DESCRIPTION,
-	A_URL,
-	A_METHOD,
-	A_CONTENT_TYPE,
-	A_PARAMETERS,
-	A_HEADERS,
-	A_USERNAME,
-	A_SIGNED,
-	A_CLIENT_CERTIFICATE,
-	A_TIMEOUT,
-	A_RETRY_SCHEDULE,
-	A_ORDERED,
-	A_MAX_IN_FLIGHT,
-	A_RATE_LIMIT,
-	A_ENABLED,
-	A_ACTION_ID,				/* NULL: there is none */
-	A_OLD_ENABLED,
-	A_IS_SAME,					/* but for enabled */
-	A_IN_DOCUMENT,
-	A_IS_QUEUED,				/* it has something to send */
-	A_COUNT
-};
-
-/*
- * What an action is but for its title and whether it is enabled.  JSON is
- * compared with the order of its names, which is the order of the body, but not
- * with its white space.
- */
-#define ACTION_CONTENT \
-" ROW(description, url, method, content_type, parameters::jsonb," \
-"  ARRAY(SELECT json_object_keys(CASE WHEN json_typeof(parameters) = 'object'" \
-"   THEN parameters END)), headers::jsonb, username, client_certificate," \
-"  timeout, retry_schedule, ordered, max_in_flight, rate_limit) AS content"
-
-/*
- * Actions are known by their titles, several of one title by their order; and
- * one that is new has the place of one that is missing, if nothing but the title
- * tells them apart.
- */
-static const char *const actions_sql =
-"WITH v AS (SELECT n, a->>'title' AS title, nullif(a->>'description', '') AS description,"
-"  a->>'url' AS url, upper(coalesce(a->>'method', 'POST')) AS method,"
-"  upper(coalesce(a->>'content_type', 'JSON')) AS content_type,"
-"  CASE WHEN json_typeof(a->'parameters') <> 'null' THEN a->'parameters' END AS parameters,"
-"  CASE WHEN json_typeof(a->'headers') <> 'null' THEN a->'headers' END AS headers,"
-"  nullif(a->>'username', '') AS username, coalesce((a->>'signed')::boolean, false) AS signed,"
-"  nullif(a->>'client_certificate', '') AS client_certificate,"
-"  (a->>'timeout')::interval AS timeout,"
-"  CASE WHEN json_typeof(a->'retry_schedule') = 'array' THEN"
-"   ARRAY(SELECT json_array_elements_text(a->'retry_schedule')::interval) END AS retry_schedule,"
-"  coalesce((a->>'ordered')::boolean, false) AS ordered,"
-"  (a->>'max_in_flight')::integer AS max_in_flight,"
-"  (a->>'rate_limit')::integer AS rate_limit,"
-"  coalesce((a->>'enabled')::boolean, true) AS enabled,"
-"  row_number() OVER (PARTITION BY a->>'title' ORDER BY n) AS nth"
-"  FROM json_array_elements($1) WITH ORDINALITY e (a, n)),"
-" d AS (SELECT v.*," ACTION_CONTENT " FROM v),"
-" o AS (SELECT a.*, row_number() OVER (PARTITION BY title ORDER BY action_id) AS nth,"
- ACTION_CONTENT " FROM webhook.action a WHERE workflow_id = $2),"
-" same AS (SELECT d.n, o.action_id FROM d JOIN o ON o.title = d.title AND o.nth = d.nth),"
-" created AS (SELECT n, content, row_number() OVER (PARTITION BY content ORDER BY n) AS nth"
-"  FROM d WHERE n NOT IN (SELECT n FROM same)),"
-" missing AS (SELECT action_id, content, row_number() OVER (PARTITION BY content"
-"  ORDER BY enabled DESC, action_id) AS nth"
-"  FROM o WHERE action_id NOT IN (SELECT action_id FROM same)),"
-" p AS (SELECT * FROM same UNION ALL SELECT c.n, m.action_id FROM created c JOIN missing m"
-"  ON m.content IS NOT DISTINCT FROM c.content AND m.nth = c.nth) "
-"SELECT coalesce(d.title, o.title), d.description, d.url, d.method, d.content_type,"
-" d.parameters::text, d.headers::text, d.username, d.signed::text, d.client_certificate,"
-" d.timeout::text, d.retry_schedule::text, d.ordered::text, d.max_in_flight::text,"
-" d.rate_limit::text, d.enabled::text, o.action_id::text, o.enabled::text,"
-" d.title = o.title AND d.content IS NOT DISTINCT FROM o.content,"
-" (d.n IS NOT NULL)::text,"
-" EXISTS (SELECT FROM webhook.webhook_log l WHERE l.action_id = o.action_id"
-"  AND l.retry_at IS NOT NULL)"
-" FROM d LEFT JOIN p ON p.n = d.n FULL JOIN o ON o.action_id = p.action_id"
-" ORDER BY d.n, o.enabled, o.action_id";
-
-typedef char **Row;				/* values as text; NULL: null */
-
-/* Rows (Row) of a query on the document, in the current memory context. */
-static List *
-read_rows(const char *sql, int n_args, Oid *types, Datum *values,
-		  const char *nulls, int n_columns)
-{
-	MemoryContext context = CurrentMemoryContext;
-	List	   *rows = NIL;
-	WebhookScope scope;
-
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	if (SPI_execute_with_args(sql, n_args, types, values, nulls, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the document");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		Row			row = MemoryContextAllocZero(context, n_columns * sizeof(char *));
-		MemoryContext old;
-
-		for (int j = 0; j < n_columns; j++)
-		{
-			char	   *value = SPI_getvalue(SPI_tuptable->vals[i],
-											 SPI_tuptable->tupdesc, j + 1);
-
-			row[j] = value == NULL ? NULL : MemoryContextStrdup(context, value);
-		}
-		old = MemoryContextSwitchTo(context);
-		rows = lappend(rows, row);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	webhook_scope_leave(&scope);
-	return rows;
-}
+typedef char **Row;				/* of document.h */
 
 static bool
 is_true(const char *value)
 {
 	return value != NULL && value[0] == 't';
 }
-
-static void
-on_value_error(void *arg)
-{
-	errcontext("%s", (char *) arg);
-}
-
-static void
-check_values(Datum document)
-{
-	Oid			types[1] = {JSONOID};
-	ListCell   *lc;
-
-	foreach(lc, read_rows(values_sql, 1, types, &document, NULL, 3))
-	{
-		Row			row = lfirst(lc);
-		ErrorContextCallback callback;
-		Oid			input;
-		Oid			param;
-
-		if (row[2] == NULL)
-			continue;
-		callback.callback = on_value_error;
-		callback.arg = row[0];
-		callback.previous = error_context_stack;
-		error_context_stack = &callback;
-		getTypeInputInfo(row[1][0] == 'b' ? BOOLOID :
-						 strcmp(row[1], "interval") == 0 ? INTERVALOID : INT4OID,
-						 &input, &param);
-		(void) OidInputFunctionCall(input, row[2], param, -1);
-		error_context_stack = callback.previous;
-	}
-}
-
-static void
-check_document(Datum document)
-{
-	Oid			types[1] = {JSONOID};
-	List	   *rows;
-
-	rows = read_rows("SELECT json_typeof($1), $1->>'format',"
-					 " json_typeof($1->'workflows')", 1, types, &document, NULL, 3);
-	if (strcmp(((Row) linitial(rows))[0], "object") != 0 ||
-		((Row) linitial(rows))[2] == NULL ||
-		strcmp(((Row) linitial(rows))[2], "array") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the document is not one of webhook.export"),
-				 errhint("It is an object with an array \"workflows\".")));
-	if (((Row) linitial(rows))[1] != NULL &&
-		strcmp(((Row) linitial(rows))[1], "1") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("documents of format %s are not known to this version",
-						((Row) linitial(rows))[1])));
-	if (read_rows("SELECT 1 FROM json_array_elements($1->'workflows') w"
-				  " WHERE json_typeof(w) <> 'object'"
-				  " OR json_typeof(w->'actions') <> 'array' LIMIT 1",
-				  1, types, &document, NULL, 1) != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a workflow of the document is not one of webhook.export"),
-				 errhint("It is an object, and its \"actions\" are an array.")));
-	rows = read_rows(unknown_sql, 1, types, &document, NULL, 2);
-	if (rows != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown name in the document: %s", ((Row) linitial(rows))[0]),
-				 errdetail("There are %s.", ((Row) linitial(rows))[1]),
-				 errhint("Secrets are not part of a document: set them with webhook.alter_action.")));
-	check_values(document);
-}
-
-/* ---------------------------------------------------------------------
- * Carrying out
- * ---------------------------------------------------------------------
- */
 
 /* Arguments of a function that is called as from SQL. */
 typedef struct Call
@@ -605,14 +328,8 @@ static void
 import_actions(const char *actions, const char *workflow, int32 workflow_id,
 			   ReturnSetInfo *result)
 {
-	Oid			types[2] = {JSONOID, INT4OID};
-	Datum		values[2];
-	List	   *rows;
+	List	   *rows = webhook_document_actions(actions, workflow_id);
 	ListCell   *lc;
-
-	values[0] = CStringGetTextDatum(actions == NULL ? "[]" : actions);
-	values[1] = Int32GetDatum(workflow_id);
-	rows = read_rows(actions_sql, 2, types, values, NULL, A_COUNT);
 
 	/* Those that are to go make room first. */
 	import_missing(rows, workflow, result);
@@ -632,15 +349,11 @@ Datum
 import(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Oid			types[2] = {JSONOID, OIDOID};
-	Datum		values[2];
 	ListCell   *lc;
 
 	InitMaterializedSRF(fcinfo, 0);
-	values[0] = PG_GETARG_DATUM(0);
-	values[1] = ObjectIdGetDatum(GetUserId());
-	check_document(values[0]);
-	foreach(lc, read_rows(workflows_sql, 2, types, values, NULL, W_COUNT))
+	webhook_document_check(PG_GETARG_DATUM(0));
+	foreach(lc, webhook_document_workflows(PG_GETARG_DATUM(0)))
 	{
 		Row			row = lfirst(lc);
 		int32		workflow_id = import_workflow(row, result);

@@ -132,6 +132,18 @@ webhook_lane_rescan(WebhookLane *lane)
 	lane->successors = NIL;
 }
 
+void
+webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at)
+{
+	/* Just in front of it. */
+	if (retry_at <= lane->cursor.retry_at)
+	{
+		lane->cursor.retry_at = retry_at - 1;
+		lane->cursor.log_id = PG_INT64_MAX;
+	}
+	lane->has_backlog = true;
+}
+
 /* Compile the action; what is wrong with it is its own problem only. */
 static void
 load_action(WebhookLane *lane)

@@ -54,6 +54,9 @@ extern void webhook_lane_forget_actions(void);
 /* Start from the beginning of the queue. */
 extern void webhook_lane_rescan(WebhookLane *lane);
 
+/* Something is due, or will be, at that moment: the next claim is to see it. */
+extern void webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at);
+
 /*
  * Load the action if it isn't; in a transaction.  False: there is no such
  * action, or it is disabled.

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/nbtree.h"
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/transam.h"

@@ -3,8 +3,8 @@
  * log_write.c
  *	  Deliveries claimed and settled, and attempts stored, without a statement.
  *
- * See log_table.c for when, and queue.c for the statements that do it
- * otherwise.  A row that is locked is passed over, never waited for.
+ * See log_table.c for when, and claim.c and result.c for the statements that
+ * do it otherwise.  A row that is locked is passed over, never waited for.
  *
  * Runs in the worker.
  *
@@ -14,15 +14,10 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
-#include "access/nbtree.h"
-#include "access/relation.h"
-#include "access/table.h"
+#include "access/stratnum.h"
 #include "access/tableam.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/executor.h"
@@ -37,7 +32,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
 
 #define N_BUFFERED 64			/* rows of webhook_attempt inserted at once */
 #define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
@@ -250,7 +244,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 
 	/* The table comes first, as for whoever drops or rebuilds its indexes. */
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
-					 LOG_NATTS, CMD_UPDATE))
+						  LOG_NATTS, CMD_UPDATE))
 		return false;
 	index = open_due_index(target.rel);
 	if (index == NULL)
@@ -375,7 +369,7 @@ webhook_log_settle(List *results)
 	WebhookLogTarget target;
 
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_LOG),
-					 LOG_NATTS, CMD_UPDATE))
+						  LOG_NATTS, CMD_UPDATE))
 		return results;
 
 	/* The table may have been rewritten since, and be shorter now. */
@@ -454,7 +448,7 @@ webhook_log_add_attempts(const WebhookAttempt *attempts, int n)
 	WebhookLogTarget target;
 
 	if (!webhook_log_open(&target, webhook_catalog_relation(WEBHOOK_REL_ATTEMPT),
-					 ATTEMPT_NATTS, CMD_INSERT))
+						  ATTEMPT_NATTS, CMD_INSERT))
 		return false;
 	for (int i = 0; i < n; i += N_BUFFERED)
 	{

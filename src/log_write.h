@@ -8,10 +8,11 @@
 #ifndef WEBHOOK_LOG_WRITE_H
 #define WEBHOOK_LOG_WRITE_H
 
-#include "queue.h"
+#include "log_row.h"
+#include "nodes/pg_list.h"
 
 /*
- * Claim as webhook_queue_claim does, for an action that is not ordered.  False:
+ * Claim as webhook_claim_due does, for an action that is not ordered.  False:
  * it takes a statement, because of what has been done to the table.
  */
 extern bool webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,

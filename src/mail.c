@@ -24,7 +24,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "complaint.h"
 #include "executor/spi.h"
@@ -37,7 +36,7 @@
 #include "sender.h"
 #include "settings.h"
 #include "statement.h"
-#include "turn.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -297,7 +296,7 @@ take_turn(void)
 	List	   *mails = NIL;
 	ListCell   *lc;
 
-	webhook_turn_begin("telling of failures by mail");
+	webhook_transaction_begin("telling of failures by mail");
 	MemoryContextSwitchTo(mail_context);
 	SPI_connect();
 	if (!is_recovered)
@@ -313,7 +312,7 @@ take_turn(void)
 		take_earlier(&next, find_next_mail());
 	}
 	SPI_finish();
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	is_recovered = true;
 	report_server(now);

@@ -23,6 +23,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "dispatched.h"
 #include "lane.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -31,7 +32,7 @@
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
-#include "turn.h"
+#include "survey.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -109,12 +110,7 @@ tell_lane(const WebhookHint *hint)
 {
 	WebhookLane *lane = webhook_lane_find(hint->action_id);
 
-	if (hint->retry_at <= lane->cursor.retry_at)
-	{
-		lane->cursor.retry_at = hint->retry_at - 1;
-		lane->cursor.log_id = PG_INT64_MAX;
-	}
-	lane->has_backlog = true;
+	webhook_lane_look_at(lane, hint->retry_at);
 	lane->has_future = true;
 }
 
@@ -137,7 +133,7 @@ recover(List *dispatched)
 	}
 	if (left_over == NIL)
 		return;
-	hints = webhook_queue_recover(left_over);
+	hints = webhook_dispatched_recover(left_over);
 	n_stepping += list_length(hints);
 	foreach(lc, hints)
 		tell_lane(lfirst(lc));
@@ -185,14 +181,14 @@ webhook_recovery_step(TimestampTz now)
 	if (!is_begun)
 		begin();
 	if (held != NIL)
-		recover(webhook_queue_find_dispatched(held));
+		recover(webhook_dispatched_find(held));
 	while (!dlist_is_empty(&parts) && budget > 0)
 	{
 		Part	   *part = dlist_container(Part, node, dlist_pop_head_node(&parts));
 		bool		exhausted;
 
-		recover(webhook_queue_look(part->action_id, &part->cursor, PIECE_SIZE,
-								   &exhausted));
+		recover(webhook_dispatched_look(part->action_id, &part->cursor,
+										PIECE_SIZE, &exhausted));
 		if (!exhausted)
 			dlist_push_tail(&parts, &part->node);
 		budget -= exhausted ? PROBE_SIZE : PIECE_SIZE;
@@ -242,7 +238,7 @@ webhook_recovery_commit(void)
 
 	/* An action that is no more has nobody but the survey to see to it. */
 	if (n_steps > 1)
-		webhook_turn_survey();
+		webhook_survey_ask();
 	if (n_recovered > 0)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),

@@ -23,7 +23,7 @@
 #include "schedule.h"
 #include "settings.h"
 #include "shared.h"
-#include "turn.h"
+#include "transaction.h"
 #include "utils/timestamp.h"
 
 #define MAX_RUNS 2				/* at a time, in a database */
@@ -205,13 +205,13 @@ look(void)
 	const char *name = pg_get_timezone_name(zone);
 
 	check_runs();
-	webhook_turn_begin("delivering webhooks");
+	webhook_transaction_begin("delivering webhooks");
 	SPI_connect();
 	if (zone_name[0] != '\0' && strcmp(zone_name, name) != 0)
 		plan_anew(now, zone);
 	next_look = webhook_enabled ? start_due(now) : now + LOOK_US;
 	SPI_finish();
-	webhook_turn_commit();
+	webhook_transaction_commit();
 	for (int i = 0; i < MAX_RUNS; i++)
 	{
 		/* Its end may let another begin. */

@@ -27,6 +27,8 @@
 #include "mail.h"
 #include "mail_note.h"
 #include "mb/pg_wchar.h"
+#include "queue.h"
+#include "result.h"
 #include "settle.h"
 #include "shared.h"
 #include "text.h"
@@ -193,7 +195,7 @@ settle_group(List *flights)
 		fill_bodies(flight);
 		results = lappend(results, &flight->result);
 	}
-	successors = webhook_queue_settle(results, is_careful);
+	successors = webhook_result_record(results, is_careful);
 	if (webhook_mail_note_results(results))
 		webhook_mail_survey();
 	foreach(lc, flights)
@@ -239,7 +241,7 @@ settle_one(WebhookFlight *flight)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		if (webhook_queue_try_lock(flight->log_id))
+		if (webhook_result_try_lock(flight->log_id))
 		{
 			settle_group(list_make1(flight));
 			outcome = SETTLED;

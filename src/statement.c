@@ -9,7 +9,7 @@
  */
 #include "postgres.h"
 
-#include "executor/spi.h"
+#include "catalog/pg_type.h"
 #include "statement.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
@@ -21,6 +21,31 @@ webhook_statement_execute(const char *sql, int n, const Oid *types,
 	if (SPI_execute_with_args(sql, n, unconstify(Oid *, types),
 							  unconstify(Datum *, values), nulls, false, 0) < 0)
 		elog(ERROR, "could not execute: %s", sql);
+}
+
+SPIPlanPtr
+webhook_statement_prepare(SPIPlanPtr *plan, const char *sql, int n, Oid *types)
+{
+	if (*plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare(sql, n, types);
+
+		if (prepared == NULL || SPI_keepplan(prepared) != 0)
+			elog(ERROR, "could not prepare: %s", sql);
+		*plan = prepared;
+	}
+	return *plan;
+}
+
+void
+webhook_statement_run(SPIPlanPtr *plan, const char *sql, int n, Oid *types,
+					  Datum *values, const char *nulls)
+{
+	int			rc = SPI_execute_plan(webhook_statement_prepare(plan, sql, n, types),
+									  values, nulls, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not execute: %s: %s", sql, SPI_result_code_string(rc));
 }
 
 char *
@@ -65,4 +90,16 @@ webhook_statement_array(Datum *values, bool *nulls, int n, Oid type)
 	get_typlenbyvalalign(type, &len, &byval, &align);
 	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lbs, type,
 											  len, byval, align));
+}
+
+Datum
+webhook_statement_ids(List *ids)
+{
+	Datum	   *values = palloc(list_length(ids) * sizeof(Datum));
+	ListCell   *lc;
+	int			n = 0;
+
+	foreach(lc, ids)
+		values[n++] = Int64GetDatum(*(int64 *) lfirst(lc));
+	return webhook_statement_array(values, NULL, n, INT8OID);
 }

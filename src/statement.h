@@ -8,11 +8,23 @@
 #ifndef WEBHOOK_STATEMENT_H
 #define WEBHOOK_STATEMENT_H
 
+#include "executor/spi.h"
 #include "nodes/pg_list.h"
 
 /* Execute a statement; what can't be executed raises an error. */
 extern void webhook_statement_execute(const char *sql, int n, const Oid *types,
 									  const Datum *values, const char *nulls);
+
+/*
+ * Prepare a statement, once for the life of the process: the plan is kept in
+ * *plan, and returned.
+ */
+extern SPIPlanPtr webhook_statement_prepare(SPIPlanPtr *plan, const char *sql,
+											int n, Oid *types);
+
+/* Execute a statement that is prepared so. */
+extern void webhook_statement_run(SPIPlanPtr *plan, const char *sql, int n,
+								  Oid *types, Datum *values, const char *nulls);
 
 /* A value of a row that the last statement gave; columns count from 1. */
 extern char *webhook_statement_text(uint64 row, int column);
@@ -23,5 +35,8 @@ extern List *webhook_statement_oids(MemoryContext context);
 
 /* An array of n values; "nulls" may be NULL. */
 extern Datum webhook_statement_array(Datum *values, bool *nulls, int n, Oid type);
+
+/* The same of a list of int64 *. */
+extern Datum webhook_statement_ids(List *ids);
 
 #endif							/* WEBHOOK_STATEMENT_H */

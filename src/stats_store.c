@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "shared_action.h"
+#include "statement.h"
 #include "stats_store.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -98,15 +99,10 @@ webhook_stats_store_read(WebhookStatsEntry *entry, int worker)
 
 	values[0] = Int32GetDatum(entry->action_id);
 	values[1] = Int16GetDatum(worker);
-	if (plan == NULL)
-	{
-		plan = SPI_prepare("SELECT s.failures, s.failing_since"
-						   " FROM webhook.action_stats s"
-						   " WHERE s.action_id = $1 AND s.worker = $2",
-						   2, types);
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the look at an action's statistics");
-	}
+	webhook_statement_prepare(&plan, "SELECT s.failures, s.failing_since"
+							  " FROM webhook.action_stats s"
+							  " WHERE s.action_id = $1 AND s.worker = $2",
+							  2, types);
 	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read an action's statistics");
 	if (SPI_processed > 0 && entry->failures == 0)
@@ -134,16 +130,8 @@ try_statement(RowStatements *statements, int which, const char *sql,
 {
 	bool		found;
 
-	if (statements->plans[which] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(sql, statements->n, statements->types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare: %s", sql);
-		statements->plans[which] = plan;
-	}
-	if (SPI_execute_plan(statements->plans[which], values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_run(&statements->plans[which], sql, statements->n,
+						  statements->types, values, nulls);
 	found = SPI_processed > 0;
 	if (found && tid != NULL)
 	{

@@ -33,22 +33,20 @@
 #include "runner.h"
 #include "settings.h"
 #include "settle.h"
+#include "share.h"
 #include "shared.h"
 #include "stats.h"
 #include "storage/ipc.h"
+#include "survey.h"
+#include "transaction.h"
 #include "turn.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
 #define LONG_PAUSE_US 3000		/* ... where much comes in singly */
 #define MUCH 4					/* deliveries and results in a turn */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
-#define SURVEY_INTERVAL_US (30 * USECS_PER_SEC)
-#define SURVEY_PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
-#define SURVEY_SHARE 10			/* of the worker's time, a tenth */
-#define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
 #define MAX_BACKOFF_US (30 * USECS_PER_SEC)
@@ -58,45 +56,16 @@
 static int	my_number;
 static MemoryContext turn_context;
 
-static bool is_survey_wanted = true;
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
 static bool is_paused = false;	/* and it has been told */
 static bool is_claim_open = false;	/* claimed, but not yet in a lane */
-static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz last_turn_at = 0;
 static int64 turn_pause = TURN_PAUSE_US;
-static TimestampTz last_survey_at = 0;
-static TimestampTz asked_survey_at = 0; /* of something, nobody knows where; 0: none */
-static int64 survey_pause = SURVEY_PAUSE_US;
-static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
 static TimestampTz probe_at = 0;	/* is the log still locked?  0: nobody asks */
 static bool is_first_probe = false;
 static uint64 seen_generation = 0;
-
-/* ---------------------------------------------------------------------
- * Transactions
- * ---------------------------------------------------------------------
- */
-
-void
-webhook_turn_begin(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-void
-webhook_turn_commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
 
 bool
 webhook_turn_is_silent(void)
@@ -115,42 +84,9 @@ webhook_turn_state(void)
 }
 
 /* ---------------------------------------------------------------------
- * Claiming
+ * What has changed
  * ---------------------------------------------------------------------
  */
-
-static void
-on_action_found(int32 action_id, TimestampTz due, void *arg)
-{
-	WebhookLane *lane = webhook_lane_find(action_id);
-
-	webhook_lane_rescan(lane);
-	lane->next_due = due;
-}
-
-/* Look at the queue of every action, from the beginning. */
-static void
-survey(TimestampTz now)
-{
-	dlist_iter	iter;
-
-	webhook_queue_survey(on_action_found, NULL);
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->next_due > now)
-			lane->has_backlog = false;
-		if (!webhook_lane_load(lane) && lane->action == NULL)
-		{
-			if (lane->has_backlog || lane->has_future)
-				webhook_queue_drop_action(lane->action_id);
-			lane->has_backlog = lane->has_future = false;
-			lane->next_due = 0;
-		}
-	}
-	last_survey_at = now;
-}
 
 /* Nothing is begun; what is under way is given back. */
 static void
@@ -191,34 +127,10 @@ check_origin(void)
 						my_number, get_database_name(MyDatabaseId))));
 }
 
-/*
- * What came by replication may lie anywhere.  A survey begins at the front of
- * every queue, which may take long while somebody holds an old snapshot: it is
- * not made for every commit.
- */
-static void
-take_any(WebhookHint *hints, int *n, TimestampTz now)
-{
-	for (int i = 0; i < *n; i++)
-	{
-		if (hints[i].action_id == WEBHOOK_ANY_ACTION)
-		{
-			hints[i] = hints[--(*n)];
-			if (asked_survey_at == 0)
-				asked_survey_at = Max(now, last_survey_at + survey_pause);
-			break;
-		}
-	}
-	if (asked_survey_at != 0 && now >= asked_survey_at)
-		is_survey_wanted = true;
-}
-
 /* Take up what commits have told, and what has fallen due. */
 static void
 look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 {
-	dlist_iter	iter;
-
 	if (is_rescan)
 	{
 		/*
@@ -228,9 +140,9 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		webhook_lane_forget_actions();
 		webhook_mail_survey();
 		webhook_runner_survey();
-		is_survey_wanted = true;
+		webhook_survey_ask();
 	}
-	if (is_survey_wanted && !webhook_catalog_exists())
+	if (webhook_survey_is_asked() && !webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
@@ -242,166 +154,21 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		seen_generation = webhook_catalog_generation();
 		webhook_lane_forget_actions();
 	}
-	if (is_survey_wanted || origin != WEBHOOK_ORIGIN_OWN ||
-		now >= last_survey_at + SURVEY_INTERVAL_US)
+	if (origin != WEBHOOK_ORIGIN_OWN || now >= webhook_survey_next())
 		check_origin();
 	if (webhook_turn_is_silent())
 	{
-		last_survey_at = now;
-		is_survey_wanted = false;
+		webhook_survey_skip(now);
 		return;
 	}
 	webhook_recovery_step(now);
-	if (is_survey_wanted || now >= last_survey_at + SURVEY_INTERVAL_US)
-		survey(now);
-	is_survey_wanted = false;
-
-	for (int i = 0; i < n; i++)
-	{
-		WebhookLane *lane = webhook_lane_find(hints[i].action_id);
-
-		/* Just in front of the first new one. */
-		if (hints[i].retry_at <= lane->cursor.retry_at)
-		{
-			lane->cursor.retry_at = hints[i].retry_at - 1;
-			lane->cursor.log_id = PG_INT64_MAX;
-		}
-		lane->has_backlog = true;
-	}
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->next_due != 0 && lane->next_due <= now)
-		{
-			if (lane->next_due <= lane->cursor.retry_at)
-			{
-				lane->cursor.retry_at = lane->next_due - 1;
-				lane->cursor.log_id = PG_INT64_MAX;
-			}
-			lane->has_backlog = true;
-			lane->has_future = true;
-			lane->next_due = 0;
-		}
-	}
-}
-
-/* How many may be claimed now: what can't be settled must not grow. */
-static int
-get_budget(void)
-{
-	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
-}
-
-/* One lane's share; pairs of lane and delivery are appended to claimed. */
-static void
-claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
-{
-	int			appetite;
-	bool		exhausted = false;
-	List	   *deliveries = NIL;
-	ListCell   *lc;
-
-	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
-	{
-		deliveries = webhook_queue_claim_successors(lane->successors,
-													my_number, now);
-		list_free_deep(lane->successors);
-		lane->successors = NIL;
-		CommandCounterIncrement();
-	}
-	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
-	if (appetite > 0 && webhook_lane_load(lane))
-	{
-		deliveries = list_concat(deliveries,
-								 webhook_queue_claim(lane->action_id,
-													 lane->action != NULL &&
-													 lane->action->ordered,
-													 my_number, &lane->cursor,
-													 now, appetite,
-													 &exhausted));
-		CommandCounterIncrement();
-	}
-	if (exhausted)
-	{
-		lane->has_backlog = false;
-		if (lane->has_future)
-		{
-			lane->next_due = webhook_queue_next_due(lane->action_id, now);
-			lane->has_future = lane->next_due != 0;
-		}
-	}
-	foreach(lc, deliveries)
-		*claimed = lappend(*claimed, lfirst(lc));
-}
-
-static List *
-claim(TimestampTz now)
-{
-	List	   *claimed = NIL;
-	dlist_head *lanes = webhook_lane_all();
-	dlist_iter	iter;
-	int			n_hungry = 0;
-
-	if (!webhook_enabled || webhook_turn_is_silent() ||
-		!webhook_durable_is_reached())
-		return NIL;
-	dlist_foreach(iter, lanes)
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->has_backlog || lane->successors != NIL)
-			n_hungry++;
-	}
-	dlist_foreach(iter, lanes)
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			budget = get_budget() - list_length(claimed);
-
-		if (!lane->has_backlog && lane->successors == NIL)
-			continue;
-		if (budget <= 0)
-			break;
-		claim_lane(lane, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
-		n_hungry--;
-	}
-
-	/* Who was first is last the next time. */
-	if (!dlist_is_empty(lanes))
-		dlist_push_tail(lanes, dlist_pop_head_node(lanes));
-	return claimed;
+	webhook_survey_take(hints, n, now);
 }
 
 /* ---------------------------------------------------------------------
  * The turn
  * ---------------------------------------------------------------------
  */
-
-/* When the next thing falls due, and whether somebody could claim more. */
-static void
-plan_ahead(void)
-{
-	dlist_iter	iter;
-
-	next_due_at = 0;
-	has_backlog = false;
-	if (webhook_turn_is_silent())
-		return;
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		/* What is due for a disabled action waits for a change of it. */
-		if (lane->is_loaded && lane->problem == NULL &&
-			(lane->action == NULL || !lane->action->enabled))
-			continue;
-		if (lane->has_backlog || lane->successors != NIL)
-			has_backlog = true;
-		if (lane->next_due != 0 &&
-			(next_due_at == 0 || lane->next_due < next_due_at))
-			next_due_at = lane->next_due;
-	}
-}
 
 static void
 render_claimed(List *claimed)
@@ -413,7 +180,7 @@ render_claimed(List *claimed)
 		return;
 	webhook_durable_require();
 	if (needs_transaction)
-		webhook_turn_begin("rendering webhooks");
+		webhook_transaction_begin("rendering webhooks");
 	foreach(lc, claimed)
 	{
 		WebhookDelivery *delivery = lfirst(lc);
@@ -424,7 +191,7 @@ render_claimed(List *claimed)
 			webhook_settle_add(flight);
 	}
 	if (needs_transaction)
-		webhook_turn_commit();
+		webhook_transaction_commit();
 }
 
 static void
@@ -447,12 +214,12 @@ take_turn(void)
 	 */
 	is_rescan = webhook_shared_take_hints(hints, &n);
 	now = GetCurrentTimestamp();
-	take_any(hints, &n, now);
+	webhook_survey_take_any(hints, &n, now);
 	dlist_foreach(iter, webhook_lane_all())
 		webhook_lane_adapt(dlist_container(WebhookLane, node, iter.cur),
 						   now - last_turn_at);
 
-	webhook_turn_begin("delivering webhooks");
+	webhook_transaction_begin("delivering webhooks");
 	webhook_durable_begin();
 	MemoryContextSwitchTo(turn_context);
 	look_around(now, is_rescan, hints, n);
@@ -460,7 +227,7 @@ take_turn(void)
 	if (settled != NIL)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
-	claimed = claim(now);
+	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(my_number, now);
 	is_much = list_length(claimed) + list_length(settled) >= MUCH;
 	foreach(lc, claimed)
 	{
@@ -471,7 +238,7 @@ take_turn(void)
 			is_much = false;	/* the next one may wait for this one's end */
 	}
 	webhook_purge_take(now);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
 	webhook_purge_commit();
@@ -484,14 +251,13 @@ take_turn(void)
 	render_claimed(claimed);
 	is_claim_open = false;
 	MemoryContextSwitchTo(old);
-	plan_ahead();
+	if (webhook_turn_is_silent())
+		webhook_share_forget();
+	else
+		webhook_share_plan();
 	last_turn_at = GetCurrentTimestamp();
-	turn_pause = is_much && !has_backlog ? LONG_PAUSE_US : TURN_PAUSE_US;
-	if (last_survey_at == now)
-	{
-		asked_survey_at = 0;
-		survey_pause = Max(SURVEY_PAUSE_US, (last_turn_at - now) * (SURVEY_SHARE - 1));
-	}
+	turn_pause = is_much && !webhook_share_has_backlog() ? LONG_PAUSE_US : TURN_PAUSE_US;
+	webhook_survey_commit(now, last_turn_at);
 	MemoryContextReset(turn_context);
 }
 
@@ -509,9 +275,9 @@ is_locked_out(void)
 
 	if (probe_at == 0)
 		return false;
-	webhook_turn_begin("delivering webhooks");
+	webhook_transaction_begin("delivering webhooks");
 	is_free = webhook_catalog_lock_if_free(WEBHOOK_REL_LOG);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 	if (is_first_probe)
 	{
 		is_first_probe = false;
@@ -574,35 +340,13 @@ webhook_turn_take(void)
 		is_first_probe = true;
 		webhook_settle_beware();
 		webhook_purge_abort();
-	webhook_recovery_restart();
-		is_survey_wanted = true;
+		webhook_recovery_restart();
+		webhook_survey_ask();
 		MemoryContextSwitchTo(TopMemoryContext);
 		MemoryContextReset(turn_context);
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-}
-
-/* Could some lane claim more right now? */
-static bool
-is_hungry(void)
-{
-	dlist_iter	iter;
-	int			budget = get_budget();
-
-	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
-		return false;
-	dlist_foreach(iter, webhook_lane_all())
-	{
-		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-
-		if (lane->is_loaded && lane->problem == NULL &&
-			(lane->action == NULL || !lane->action->enabled))
-			continue;
-		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
-			return true;
-	}
-	return false;
 }
 
 /* Is there something to do, and is it time? */
@@ -620,11 +364,11 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		return true;
 	if (is_pause)
 		return false;
-	return is_told || is_survey_wanted ||
-		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) && is_hungry()) ||
-		(next_due_at != 0 && now >= next_due_at && webhook_durable_is_reached()) ||
-		now >= last_survey_at + SURVEY_INTERVAL_US ||
-		(asked_survey_at != 0 && now >= asked_survey_at) ||
+	return is_told || now >= webhook_survey_next() ||
+		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) &&
+		 webhook_share_is_hungry()) ||
+		(webhook_share_next_due() != 0 && now >= webhook_share_next_due() &&
+		 webhook_durable_is_reached()) ||
 		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
 		(webhook_recovery_next() != 0 && !webhook_turn_is_silent() &&
 		 now >= webhook_recovery_next()) ||
@@ -647,29 +391,19 @@ webhook_turn_init(int number)
 	webhook_recovery_init(number);
 }
 
-void
-webhook_turn_survey(void)
-{
-	is_survey_wanted = true;
-}
-
 TimestampTz
 webhook_turn_next(void)
 {
-	TimestampTz next = last_survey_at + SURVEY_INTERVAL_US;
+	TimestampTz next = webhook_survey_next();
 
-	if (is_survey_wanted)
-		next = last_turn_at;
 	if (!webhook_durable_is_reached())
 		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
-	else if (next_due_at != 0)
-		next = Min(next, next_due_at);
-	if (is_hungry())
+	else if (webhook_share_next_due() != 0)
+		next = Min(next, webhook_share_next_due());
+	if (webhook_share_is_hungry())
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
 	if (webhook_purge_next() != 0)
 		next = Min(next, webhook_purge_next());
-	if (asked_survey_at != 0)
-		next = Min(next, asked_survey_at);
 	if (webhook_stats_next() != 0)
 		next = Min(next, webhook_stats_next());
 	if (webhook_recovery_next() != 0 && !webhook_turn_is_silent())

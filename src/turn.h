@@ -12,10 +12,6 @@
 #include "datatype/timestamp.h"
 #include "shared.h"
 
-/* The one pair that every transaction of the worker goes through. */
-extern void webhook_turn_begin(const char *activity);
-extern void webhook_turn_commit(void);
-
 /* number: the worker's among those of its database. */
 extern void webhook_turn_init(int number);
 
@@ -27,9 +23,6 @@ extern bool webhook_turn_is_silent(void);
 
 /* What the worker does, but for its beginning and its end. */
 extern WebhookWorkerState webhook_turn_state(void);
-
-/* Look at everything anew in the next turn. */
-extern void webhook_turn_survey(void);
 
 /* Is there something to do, and is it time?  is_told: the latch was set. */
 extern bool webhook_turn_is_due(TimestampTz now, bool is_told);

@@ -33,10 +33,10 @@
 #include "stats.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
+#include "survey.h"
+#include "transaction.h"
 #include "turn.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -152,7 +152,7 @@ reload_settings(void)
 
 	ProcessConfigFile(PGC_SIGHUP);
 	webhook_sender_reload();
-	webhook_turn_survey();
+	webhook_survey_ask();
 	webhook_mail_survey();
 	webhook_runner_survey();
 	if (was_enabled && !webhook_enabled)
@@ -161,12 +161,12 @@ reload_settings(void)
 	if (was_enabled != webhook_enabled)
 		report_state();
 
-	webhook_turn_begin("reading settings");
+	webhook_transaction_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
 	if (my_number >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
-	webhook_turn_commit();
+	webhook_transaction_commit();
 }
 
 /*
@@ -205,9 +205,9 @@ shut_down(void)
 		webhook_turn_take();
 	if (clock_was != 0)
 	{
-		webhook_turn_begin("delivering webhooks");
+		webhook_transaction_begin("delivering webhooks");
 		webhook_queue_turn_back(GetCurrentTimestamp(), clock_was);
-		webhook_turn_commit();
+		webhook_transaction_commit();
 	}
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
@@ -326,14 +326,14 @@ webhook_worker_main(Datum arg)
 
 	name_myself();
 
-	webhook_turn_begin("looking for the extension");
+	webhook_transaction_begin("looking for the extension");
 	if (!webhook_catalog_exists())
 	{
 		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
 	strlcpy(my_database_name, get_database_name(MyDatabaseId), NAMEDATALEN);
-	webhook_turn_commit();
+	webhook_transaction_commit();
 
 	webhook_turn_init(my_number);
 	webhook_sender_start();

@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * claim.c
+ *	  Due deliveries are claimed.
+ *
+ * The log is the queue.  A claim starts behind the row at which the last one
+ * of its action ended, so that row versions which are dead but can't be
+ * removed yet, because of somebody's old snapshot, are never walked over
+ * again.  It changes no indexed column, so that the new row version can stay
+ * on its page and needs no index entries.
+ *
+ * Here is what takes a statement: ordered actions, and tables that log_write.c
+ * leaves alone.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "executor/spi.h"
+#include "log_write.h"
+#include "statement.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define DELIVERY_COLUMNS \
+	" l.log_id, l.action_id, l.ordered, l.webhook_id, l.operation," \
+	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
+	" l.retries, l.queued_at, l.retry_at, due.writer, l.ctid"
+
+/* No unfinished delivery of the same record comes before this one. */
+#define IS_FIRST_OF_RECORD \
+	" (NOT q.ordered OR NOT EXISTS (SELECT FROM webhook.webhook_log p" \
+	" WHERE p.ordered AND p.retry_at IS NOT NULL" \
+	" AND p.action_id = q.action_id AND p.record_id = q.record_id" \
+	" AND p.log_id < q.log_id))"
+
+#define CLAIM(criterion) \
+	"WITH due AS MATERIALIZED (" \
+	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q" \
+	" WHERE q.action_id = $1 AND q.retry_at <= $2" \
+	" AND (q.retry_at, q.log_id) > ($3, $4)" \
+	" AND q.status <> 'Dispatched'" criterion \
+	" ORDER BY q.retry_at, q.log_id LIMIT $5" \
+	" FOR NO KEY UPDATE SKIP LOCKED)" \
+	" UPDATE webhook.webhook_log l SET status = 'Dispatched'," \
+	" dispatched_at = pg_catalog.clock_timestamp(), worker = $6" \
+	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS
+
+static const char *const claim_sql = CLAIM("");
+static const char *const claim_ordered_sql = CLAIM(" AND" IS_FIRST_OF_RECORD);
+
+static const char *const claim_successors_sql =
+	"WITH due AS MATERIALIZED ("
+	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q"
+	" WHERE q.log_id = ANY ($1) AND q.retry_at <= $2"
+	" AND q.status <> 'Dispatched' AND" IS_FIRST_OF_RECORD
+	" ORDER BY q.log_id FOR NO KEY UPDATE SKIP LOCKED)"
+	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
+	" dispatched_at = pg_catalog.clock_timestamp(), worker = $3"
+	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS;
+
+/*
+ * A claim sees what was committed when the turn began and no more: durable.c
+ * has noted where the WAL ended then.
+ */
+static void
+execute_claim(SPIPlanPtr plan, Datum *values)
+{
+	int			rc = SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(),
+										  InvalidSnapshot, false, true, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not claim: %s", SPI_result_code_string(rc));
+}
+
+static char *
+copy_text(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static Jsonb *
+copy_jsonb(Datum value, bool isnull)
+{
+	return isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+/* A row of DELIVERY_COLUMNS; the caller's memory context is current. */
+static WebhookDelivery *
+read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
+{
+	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
+	Datum		values[15];
+	bool		nulls[15];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	delivery->log_id = DatumGetInt64(values[0]);
+	delivery->action_id = DatumGetInt32(values[1]);
+	delivery->ordered = DatumGetBool(values[2]);
+	delivery->webhook_id = DatumGetCString(DirectFunctionCall1(uuid_out, values[3]));
+	delivery->operation = copy_text(values[4], nulls[4]);
+	delivery->record_id = copy_text(values[5], nulls[5]);
+	delivery->record = copy_jsonb(values[6], nulls[6]);
+	delivery->old_record = copy_jsonb(values[7], nulls[7]);
+	delivery->computed = copy_jsonb(values[8], nulls[8]);
+	delivery->attempts = DatumGetInt16(values[9]);
+	delivery->retries = DatumGetInt16(values[10]);
+	delivery->queued_at = DatumGetTimestampTz(values[11]);
+	*retry_at = DatumGetTimestampTz(values[12]);
+	delivery->writer = DatumGetTransactionId(values[13]);
+	delivery->tid = *(ItemPointer) DatumGetPointer(values[14]);
+	return delivery;
+}
+
+/* All rows of the last statement; moves the cursor behind the last. */
+static List *
+read_deliveries(MemoryContext context, WebhookCursor *cursor)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		TimestampTz retry_at;
+		WebhookDelivery *delivery = read_delivery(SPI_tuptable->vals[i],
+												  SPI_tuptable->tupdesc,
+												  &retry_at);
+
+		result = lappend(result, delivery);
+		if (cursor != NULL &&
+			(retry_at > cursor->retry_at ||
+			 (retry_at == cursor->retry_at &&
+			  delivery->log_id > cursor->log_id)))
+		{
+			cursor->retry_at = retry_at;
+			cursor->log_id = delivery->log_id;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+List *
+webhook_claim_due(int32 action_id, bool ordered, int worker,
+				  WebhookCursor *cursor, TimestampTz now, int limit,
+				  bool *exhausted)
+{
+	static SPIPlanPtr plans[2] = {NULL, NULL};
+	Oid			types[6] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+	INT8OID, INT2OID};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[6];
+	List	   *result;
+
+	if (!ordered &&
+		webhook_log_claim(action_id, worker, cursor, now, limit, &result, exhausted))
+		return result;
+	SPI_connect();
+	values[0] = Int32GetDatum(action_id);
+	values[1] = TimestampTzGetDatum(now);
+	values[2] = TimestampTzGetDatum(cursor->retry_at);
+	values[3] = Int64GetDatum(cursor->log_id);
+	values[4] = Int64GetDatum(limit);
+	values[5] = Int16GetDatum(worker);
+	execute_claim(webhook_statement_prepare(&plans[ordered],
+											ordered ? claim_ordered_sql : claim_sql,
+											6, types), values);
+	result = read_deliveries(context, cursor);
+	*exhausted = list_length(result) < limit;
+	SPI_finish();
+	return result;
+}
+
+List *
+webhook_claim_successors(List *log_ids, int worker, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[3] = {INT8ARRAYOID, TIMESTAMPTZOID, INT2OID};
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[3];
+	List	   *result;
+
+	values[0] = webhook_statement_ids(log_ids);
+	values[1] = TimestampTzGetDatum(now);
+	values[2] = Int16GetDatum(worker);
+	SPI_connect();
+	execute_claim(webhook_statement_prepare(&plan, claim_successors_sql, 3, types),
+				  values);
+	result = read_deliveries(context, NULL);
+	SPI_finish();
+	return result;
+}

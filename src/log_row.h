@@ -1,0 +1,84 @@
+/*-------------------------------------------------------------------------
+ *
+ * log_row.h
+ *	  Deliveries and attempts, as the worker reads and writes them in the log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_LOG_ROW_H
+#define WEBHOOK_LOG_ROW_H
+
+#include "datatype/timestamp.h"
+#include "storage/itemptr.h"
+#include "utils/jsonb.h"
+
+/* Where the last claim of an action ended. */
+typedef struct WebhookCursor
+{
+	TimestampTz retry_at;
+	int64		log_id;
+} WebhookCursor;
+
+/* A claimed delivery. */
+typedef struct WebhookDelivery
+{
+	int64		log_id;
+	int32		action_id;
+	bool		ordered;
+	char	   *webhook_id;
+	char	   *operation;
+	char	   *record_id;
+	Jsonb	   *record;
+	Jsonb	   *old_record;
+	Jsonb	   *computed;
+	int			attempts;		/* made before */
+	int			retries;		/* steps of the retry schedule used */
+	TimestampTz queued_at;
+	TransactionId writer;		/* of the row as it was claimed */
+	ItemPointerData tid;		/* of the row since */
+} WebhookDelivery;
+
+/* What became of a delivery. */
+typedef enum WebhookVerdict
+{
+	WEBHOOK_SUCCEEDED,
+	WEBHOOK_FAILED,				/* after a request; retry_at tells */
+	WEBHOOK_UNSENDABLE,			/* no request could be made of it: failed */
+	WEBHOOK_RELEASED			/* not tried: queued again, at retry_at */
+} WebhookVerdict;
+
+typedef struct WebhookResult
+{
+	WebhookVerdict verdict;
+	int64		log_id;
+	ItemPointerData tid;		/* where its row was when it was claimed */
+	int32		action_id;
+	bool		ordered;
+	char	   *record_id;
+	int			attempts;		/* including this one */
+	int			resent;			/* of them, those before it on a kept connection
+								 * that ended without an answer */
+	int			retries;
+	TimestampTz retry_at;		/* 0: never again */
+	TimestampTz started_at;
+	int64		duration;		/* microseconds */
+	int			http_status;	/* 0: none */
+	char	   *error;			/* server's encoding, as the two below */
+	char	   *request_body;
+	char	   *response_body;
+} WebhookResult;
+
+/* A row of webhook_attempt. */
+typedef struct WebhookAttempt
+{
+	int64		log_id;
+	int			attempt;
+	TimestampTz started_at;
+	int64		duration;		/* microseconds */
+	int			http_status;	/* 0: none */
+	const char *error;
+	const char *request_body;
+	const char *response_body;
+} WebhookAttempt;
+
+#endif							/* WEBHOOK_LOG_ROW_H */

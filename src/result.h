@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * result.h
+ *	  What became of deliveries is written down in the log.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_RESULT_H
+#define WEBHOOK_RESULT_H
+
+#include "log_row.h"
+#include "nodes/pg_list.h"
+
+/*
+ * Record results (WebhookResult *) with their attempt rows.  "by_statement" is
+ * the slower way, which takes rows as they come: an attempt that is there
+ * already stays.  Returns the log_ids (int64 *) of what may follow in ordered
+ * actions.
+ */
+extern List *webhook_result_record(List *results, bool by_statement);
+
+/*
+ * Record a single result without waiting for a lock on its row; false: the
+ * row is locked by somebody.
+ */
+extern bool webhook_result_try_lock(int64 log_id);
+
+#endif							/* WEBHOOK_RESULT_H */

@@ -1,0 +1,181 @@
+/*-------------------------------------------------------------------------
+ *
+ * share.c
+ *	  What a turn claims: of each action its share.
+ *
+ * What is claimed and not yet sent is bounded, over all lanes.  Of what is free
+ * each that wants some gets an equal part, and one that is alone half: others
+ * may come.  They take turns at being the first.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "claim.h"
+#include "durable.h"
+#include "lane.h"
+#include "queue.h"
+#include "settings.h"
+#include "settle.h"
+#include "share.h"
+
+#define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
+
+static bool has_backlog = false;	/* some lane may have more to claim */
+static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
+
+/* How many may be claimed now: what can't be settled must not grow. */
+static int
+get_budget(void)
+{
+	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
+}
+
+/* One lane's share; its deliveries are appended to claimed. */
+static void
+claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
+		   List **claimed)
+{
+	int			appetite;
+	bool		exhausted = false;
+	List	   *deliveries = NIL;
+	ListCell   *lc;
+
+	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
+	{
+		deliveries = webhook_claim_successors(lane->successors, worker, now);
+		list_free_deep(lane->successors);
+		lane->successors = NIL;
+		CommandCounterIncrement();
+	}
+	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
+	if (appetite > 0 && webhook_lane_load(lane))
+	{
+		deliveries = list_concat(deliveries,
+								 webhook_claim_due(lane->action_id,
+												   lane->action != NULL &&
+												   lane->action->ordered,
+												   worker, &lane->cursor,
+												   now, appetite, &exhausted));
+		CommandCounterIncrement();
+	}
+	if (exhausted)
+	{
+		lane->has_backlog = false;
+		if (lane->has_future)
+		{
+			lane->next_due = webhook_queue_next_due(lane->action_id, now);
+			lane->has_future = lane->next_due != 0;
+		}
+	}
+	foreach(lc, deliveries)
+		*claimed = lappend(*claimed, lfirst(lc));
+}
+
+List *
+webhook_share_claim(int worker, TimestampTz now)
+{
+	List	   *claimed = NIL;
+	dlist_head *lanes = webhook_lane_all();
+	dlist_iter	iter;
+	int			n_hungry = 0;
+
+	if (!webhook_enabled || !webhook_durable_is_reached())
+		return NIL;
+	dlist_foreach(iter, lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (lane->has_backlog || lane->successors != NIL)
+			n_hungry++;
+	}
+	dlist_foreach(iter, lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+		int			budget = get_budget() - list_length(claimed);
+
+		if (!lane->has_backlog && lane->successors == NIL)
+			continue;
+		if (budget <= 0)
+			break;
+		claim_lane(lane, worker, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
+		n_hungry--;
+	}
+
+	/* Who was first is last the next time. */
+	if (!dlist_is_empty(lanes))
+		dlist_push_tail(lanes, dlist_pop_head_node(lanes));
+	return claimed;
+}
+
+/* What is due for a disabled action waits for a change of it. */
+static bool
+is_disabled(const WebhookLane *lane)
+{
+	return lane->is_loaded && lane->problem == NULL &&
+		(lane->action == NULL || !lane->action->enabled);
+}
+
+/* When the next thing falls due, and whether somebody could claim more. */
+void
+webhook_share_plan(void)
+{
+	dlist_iter	iter;
+
+	next_due_at = 0;
+	has_backlog = false;
+	dlist_foreach(iter, webhook_lane_all())
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (is_disabled(lane))
+			continue;
+		if (lane->has_backlog || lane->successors != NIL)
+			has_backlog = true;
+		if (lane->next_due != 0 &&
+			(next_due_at == 0 || lane->next_due < next_due_at))
+			next_due_at = lane->next_due;
+	}
+}
+
+void
+webhook_share_forget(void)
+{
+	next_due_at = 0;
+	has_backlog = false;
+}
+
+bool
+webhook_share_is_hungry(void)
+{
+	dlist_iter	iter;
+	int			budget = get_budget();
+
+	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
+		return false;
+	dlist_foreach(iter, webhook_lane_all())
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (is_disabled(lane))
+			continue;
+		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
+			return true;
+	}
+	return false;
+}
+
+bool
+webhook_share_has_backlog(void)
+{
+	return has_backlog;
+}
+
+TimestampTz
+webhook_share_next_due(void)
+{
+	return next_due_at;
+}

@@ -1,0 +1,151 @@
+/*-------------------------------------------------------------------------
+ *
+ * survey.c
+ *	  Where in the queue there is something to send.
+ *
+ * Commits tell of what they bring, and lanes know when the next delivery falls
+ * due.  A survey looks at the queue of every action, from the beginning: when
+ * the worker starts, or the configuration changes, when something has come of
+ * which nobody knows where it lies, and every half a minute, for what had no
+ * commit that tells.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lane.h"
+#include "queue.h"
+#include "survey.h"
+#include "utils/timestamp.h"
+
+#define INTERVAL_US (30 * USECS_PER_SEC)
+#define PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
+#define SHARE 10				/* of the worker's time, a tenth */
+
+static bool is_wanted = true;
+static TimestampTz last_at = 0;
+static TimestampTz asked_at = 0;	/* of something, nobody knows where; 0: none */
+static int64 pause = PAUSE_US;
+
+void
+webhook_survey_ask(void)
+{
+	is_wanted = true;
+}
+
+bool
+webhook_survey_is_asked(void)
+{
+	return is_wanted;
+}
+
+TimestampTz
+webhook_survey_next(void)
+{
+	if (is_wanted)
+		return 0;
+	return asked_at == 0 ? last_at + INTERVAL_US : Min(asked_at, last_at + INTERVAL_US);
+}
+
+/*
+ * What came by replication may lie anywhere.  A survey begins at the front of
+ * every queue, which may take long while somebody holds an old snapshot: it is
+ * not made for every commit.
+ */
+void
+webhook_survey_take_any(WebhookHint *hints, int *n, TimestampTz now)
+{
+	for (int i = 0; i < *n; i++)
+	{
+		if (hints[i].action_id == WEBHOOK_ANY_ACTION)
+		{
+			hints[i] = hints[--(*n)];
+			if (asked_at == 0)
+				asked_at = Max(now, last_at + pause);
+			break;
+		}
+	}
+	if (asked_at != 0 && now >= asked_at)
+		is_wanted = true;
+}
+
+static void
+on_action_found(int32 action_id, TimestampTz due, void *arg)
+{
+	WebhookLane *lane = webhook_lane_find(action_id);
+
+	webhook_lane_rescan(lane);
+	lane->next_due = due;
+}
+
+/* Look at the queue of every action, from the beginning. */
+static void
+look_at_all(TimestampTz now)
+{
+	dlist_iter	iter;
+
+	webhook_queue_survey(on_action_found, NULL);
+	dlist_foreach(iter, webhook_lane_all())
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (lane->next_due > now)
+			lane->has_backlog = false;
+		if (!webhook_lane_load(lane) && lane->action == NULL)
+		{
+			if (lane->has_backlog || lane->has_future)
+				webhook_queue_drop_action(lane->action_id);
+			lane->has_backlog = lane->has_future = false;
+			lane->next_due = 0;
+		}
+	}
+	last_at = now;
+}
+
+/* What has fallen due. */
+static void
+look_at_due(TimestampTz now)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, webhook_lane_all())
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (lane->next_due != 0 && lane->next_due <= now)
+		{
+			webhook_lane_look_at(lane, lane->next_due);
+			lane->has_future = true;
+			lane->next_due = 0;
+		}
+	}
+}
+
+void
+webhook_survey_take(const WebhookHint *hints, int n, TimestampTz now)
+{
+	if (now >= webhook_survey_next())
+		look_at_all(now);
+	is_wanted = false;
+	for (int i = 0; i < n; i++)
+		webhook_lane_look_at(webhook_lane_find(hints[i].action_id), hints[i].retry_at);
+	look_at_due(now);
+}
+
+void
+webhook_survey_skip(TimestampTz now)
+{
+	last_at = now;
+	is_wanted = false;
+}
+
+void
+webhook_survey_commit(TimestampTz now, TimestampTz ended_at)
+{
+	if (last_at != now)
+		return;
+	asked_at = 0;
+	pause = Max(PAUSE_US, (ended_at - now) * (SHARE - 1));
+}

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * transaction.c
+ *	  The transactions of a worker.
+ *
+ * Every transaction of a worker goes through this one pair, so that each has a
+ * snapshot and its own time, and is seen in pg_stat_activity and by autovacuum.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "transaction.h"
+#include "utils/snapmgr.h"
+
+void
+webhook_transaction_begin(const char *activity)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void
+webhook_transaction_commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
