@@ -45,10 +45,11 @@ typedef struct Batch
 {
 	SubTransactionId subid;
 	MemoryContext context;		/* of all of it */
+	MemoryContext row_context;	/* of the rows */
 	TupleDesc	desc;
 	int			n;
 	Size		size;
-	HeapTuple	tuples[MAX_ROWS];
+	TupleTableSlot *slots[MAX_ROWS];	/* made as they are needed */
 	struct Batch *outer;
 } Batch;
 
@@ -73,19 +74,13 @@ form_row(TupleDesc desc, const Datum *values, const bool *nulls)
 
 /* Write rows, and their index entries. */
 static void
-write_rows(Relation log, HeapTuple *tuples, int n)
+write_rows(Relation log, TupleTableSlot **slots, int n)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
-	TupleTableSlot **slots = palloc(n * sizeof(TupleTableSlot *));
 
 	InitResultRelInfo(rri, log, 1, NULL, 0);
 	ExecOpenIndices(rri, false);
-	for (int i = 0; i < n; i++)
-	{
-		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(log), &TTSOpsHeapTuple);
-		ExecStoreHeapTuple(tuples[i], slots[i], false);
-	}
 	if (n == 1)
 		simple_table_tuple_insert(log, slots[0]);
 	else
@@ -94,7 +89,7 @@ write_rows(Relation log, HeapTuple *tuples, int n)
 	{
 		(void) webhook_insert_index_tuples(rri, slots[i], estate);
 		ResetPerTupleExprContext(estate);
-		ExecDropSingleTupleTableSlot(slots[i]);
+		ExecClearTuple(slots[i]);
 	}
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
@@ -109,9 +104,9 @@ drop_innermost(void)
 	MemoryContextDelete(batch->context);
 }
 
-/* Write what the current subtransaction has added. */
+/* Write what the current subtransaction has added.  is_more: it adds more. */
 static void
-flush(void)
+flush(bool is_more)
 {
 	Batch	   *batch = innermost;
 	MemoryContext old;
@@ -120,11 +115,18 @@ flush(void)
 	if (batch == NULL || batch->subid != GetCurrentSubTransactionId())
 		return;
 	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG), RowExclusiveLock);
-	old = MemoryContextSwitchTo(batch->context);
-	write_rows(log, batch->tuples, batch->n);
+	old = MemoryContextSwitchTo(batch->row_context);
+	write_rows(log, batch->slots, batch->n);
 	MemoryContextSwitchTo(old);
 	table_close(log, NoLock);
-	drop_innermost();
+	if (!is_more)
+	{
+		drop_innermost();
+		return;
+	}
+	MemoryContextReset(batch->row_context);
+	batch->n = 0;
+	batch->size = 0;
 }
 
 /* A batch for the current subtransaction. */
@@ -139,16 +141,28 @@ create_batch(Relation log)
 	context = AllocSetContextCreate(TopTransactionContext, "webhook batch",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	batch = palloc(sizeof(Batch));
+	batch = palloc0(sizeof(Batch));
 	batch->subid = subid;
 	batch->context = context;
+	batch->row_context = AllocSetContextCreate(context, "webhook batch rows",
+											   ALLOCSET_DEFAULT_SIZES);
 	batch->desc = CreateTupleDescCopy(RelationGetDescr(log));
-	batch->n = 0;
-	batch->size = 0;
 	batch->outer = innermost;
 	innermost = batch;
 	MemoryContextSwitchTo(old);
 	return batch;
+}
+
+/* Write a row that can't wait. */
+static void
+write_row(Relation log, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(log),
+													&TTSOpsHeapTuple);
+
+	ExecStoreHeapTuple(form_row(RelationGetDescr(log), values, nulls), slot, true);
+	write_rows(log, &slot, 1);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 void
@@ -166,9 +180,7 @@ webhook_batch_add(const Datum *values, const bool *nulls)
 
 		if (depth == 0)
 		{
-			tuple = form_row(RelationGetDescr(log), values, nulls);
-			write_rows(log, &tuple, 1);
-			heap_freetuple(tuple);
+			write_row(log, values, nulls);
 			table_close(log, NoLock);
 			return;
 		}
@@ -176,13 +188,20 @@ webhook_batch_add(const Datum *values, const bool *nulls)
 		table_close(log, NoLock);
 	}
 
-	old = MemoryContextSwitchTo(batch->context);
+	if (batch->slots[batch->n] == NULL)
+	{
+		old = MemoryContextSwitchTo(batch->context);
+		batch->slots[batch->n] = MakeSingleTupleTableSlot(batch->desc,
+														  &TTSOpsHeapTuple);
+		MemoryContextSwitchTo(old);
+	}
+	old = MemoryContextSwitchTo(batch->row_context);
 	tuple = form_row(batch->desc, values, nulls);
 	MemoryContextSwitchTo(old);
-	batch->tuples[batch->n++] = tuple;
+	ExecStoreHeapTuple(tuple, batch->slots[batch->n++], false);
 	batch->size += tuple->t_len;
 	if (batch->n == MAX_ROWS || batch->size >= MAX_BYTES)
-		flush();
+		flush(true);
 }
 
 static void
@@ -190,7 +209,7 @@ leave(bool is_error)
 {
 	depth--;
 	if (!is_error && innermost != NULL)
-		flush();
+		flush(false);
 }
 
 void
@@ -221,7 +240,7 @@ on_xact_event(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			flush();
+			flush(false);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
@@ -238,7 +257,7 @@ on_subxact_event(SubXactEvent event, SubTransactionId subid,
 				 SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_PRE_COMMIT_SUB)
-		flush();
+		flush(false);
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		while (innermost != NULL && innermost->subid == subid)
