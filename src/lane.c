@@ -21,6 +21,7 @@
 #include "lane.h"
 #include "settings.h"
 #include "shared_action.h"
+#include "storage/ipc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -37,6 +38,21 @@ static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
 static int	total_ready = 0;
 
+/* However the worker ends, what it had in flight takes no others' places. */
+static void
+on_exit_process(int code, Datum arg)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		for (; lane->in_flight > 0; lane->in_flight--)
+			webhook_shared_action_release(lane->action_id);
+	}
+}
+
 void
 webhook_lane_init(void)
 {
@@ -48,6 +64,7 @@ webhook_lane_init(void)
 	lanes = hash_create("webhook lanes", 64, &info,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	webhook_flight_init();
+	before_shmem_exit(on_exit_process, (Datum) 0);
 }
 
 WebhookLane *

@@ -297,6 +297,8 @@ run_loop(void)
 				is_told = true;
 			}
 		}
+		/* pg_cancel_backend ends a turn; here there is nothing to cancel. */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		check_clock();
 		if (ConfigReloadPending)
