@@ -149,7 +149,25 @@ webhook_lane_rescan(WebhookLane *lane)
 	lane->successors = NIL;
 }
 
-/* Compile the action; what is wrong with it is its own problem only. */
+/* Does an error say nothing of the action, but that a table is locked, say? */
+static bool
+is_passing(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			return true;
+		default:
+			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}
+
+/*
+ * Compile the action; what is wrong with it is its own problem only.  What is
+ * wrong with the moment must fail no delivery: the turn is taken again.
+ */
 static void
 load_action(WebhookLane *lane)
 {
@@ -180,6 +198,9 @@ load_action(WebhookLane *lane)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = owner;
+		if (is_passing(error))
+			ReThrowError(error);
 		lane->action = NULL;
 		lane->problem = psprintf("the action can't be carried out: %s",
 								 error->message);

@@ -52,6 +52,18 @@ succeed(1, 10, 'they succeed');
 is(worker_pid($node), $pid, 'by the same worker');
 is(scalar(grep { $_ != 1 } values %{ $receiver->deliveries }), 0, 'sent once each');
 
+# An action that can't be read, because somebody has locked its table, is no action
+# that can't be carried out.
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE webhook.action_secret');
+sql(q{INSERT INTO event SELECT i, 'quick' FROM generate_series(101, 110) i});
+$node->reload;
+ok(wait_for_sql($node, q{SELECT state || ': ' || last_error FROM webhook.stat_worker}, 'backoff: canceling statement due to lock timeout'), 'the table of secrets is locked: the worker says so');
+is(sql(q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Failed'}), '0', 'nothing fails for it');
+$locker->query_safe('COMMIT');
+$locker->quit;
+succeed(101, 110, 'no longer locked: everything is sent');
+
 $receiver->stop;
 $node->stop;
 done_testing();
