@@ -64,6 +64,61 @@ $locker->query_safe('COMMIT');
 $locker->quit;
 succeed(101, 110, 'no longer locked: everything is sent');
 
+# What ended long ago can't be deleted, for the sake of somebody's constraint, or
+# because somebody has locked a table: deliveries go out all the same.
+my $next = 1001;
+sub add
+{
+	sql("INSERT INTO event VALUES ($next, 'quick')");
+	$next++;
+	return;
+}
+
+sub send_beside
+{
+	my ($seconds, $what) = @_;
+	my $end = time + $seconds;
+	my $longest = 0;
+
+	while (time < $end)
+	{
+		my $before = $receiver->count;
+		my $begin = time;
+
+		add();
+		$receiver->wait_for($before + 1);
+		$longest = time - $begin if $longest < time - $begin;
+		sleep 0.1;
+	}
+	cmp_ok($longest, '<', 2, $what);
+	return;
+}
+sql('CREATE TABLE mine (log_id bigint REFERENCES webhook.webhook_log DEFERRABLE); INSERT INTO mine SELECT min(log_id) FROM webhook.webhook_log');
+for my $mode ('IMMEDIATE', 'DEFERRED')
+{
+	sql("ALTER TABLE mine ALTER CONSTRAINT mine_log_id_fkey DEFERRABLE INITIALLY $mode");
+	add();
+	my $log = -s $node->logfile;
+	sql('ALTER SYSTEM SET webhook.log_retention = ' . ($mode eq 'IMMEDIATE' ? q{'5s'} : q{'4s'}));
+	$node->reload;
+	send_beside(7, "a purge is forbidden, $mode: others are sent at once");
+	like(slurp_file($node->logfile), qr/violates foreign key constraint "mine_log_id_fkey"/, 'it is told of');
+	is(sql(q{SELECT last_error LIKE '%mine_log_id_fkey%' FROM webhook.stat_worker}), 't', '... where the worker\'s state is');
+}
+sql('DROP TABLE mine; ALTER SYSTEM SET webhook.log_retention = 0');
+$node->reload;
+ok(wait_for_sql($node, 'SELECT webhook.wait()'), 'nothing is due');
+add();
+sql(q{ALTER SYSTEM SET webhook.log_retention = '5s'});
+$node->reload;
+sql('SELECT webhook.wait()');
+$locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE webhook.webhook_attempt IN SHARE MODE');
+send_beside(7, 'attempts can\'t be deleted: others are sent at once');
+$locker->query_safe('COMMIT');
+$locker->quit;
+ok(wait_for_sql($node, 'SELECT count(*) FROM webhook.webhook_log', '0'), 'no longer locked: what is old is deleted');
+
 $receiver->stop;
 $node->stop;
 done_testing();
