@@ -654,11 +654,11 @@ webhook_turn_survey(void)
 }
 
 TimestampTz
-webhook_turn_next(void)
+webhook_turn_next(bool is_told)
 {
 	TimestampTz next = last_survey_at + SURVEY_INTERVAL_US;
 
-	if (is_survey_wanted)
+	if (is_told || is_survey_wanted)
 		next = last_turn_at;
 	if (!webhook_durable_is_reached())
 		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);

@@ -99,10 +99,10 @@ name_myself(void)
 
 /* Milliseconds until something is to be done without being woken. */
 static long
-plan_wait(TimestampTz next_send)
+plan_wait(TimestampTz next_send, bool is_told)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = webhook_turn_next();
+	TimestampTz next = webhook_turn_next(is_told);
 	long		timeout = webhook_sender_timeout();
 	long		until;
 
@@ -277,15 +277,15 @@ run_loop(void)
 				webhook_mail_take_turn();
 			if (!webhook_turn_is_silent() && GetCurrentTimestamp() >= webhook_runner_next())
 				webhook_runner_look();
+			/* As above, but nobody has asked for a turn. */
+			is_told |= webhook_shared_is_told();
 		}
 		webhook_shared_set_progress(webhook_sender_in_flight(),
 									webhook_lane_total_ready(),
 									webhook_settle_count(),
 									webhook_settle_attempts());
 
-		n = WaitEventSetWait(events,
-							 is_told ? Min(plan_wait(next_send), 1) :
-							 plan_wait(next_send),
+		n = WaitEventSetWait(events, plan_wait(next_send, is_told),
 							 occurred, lengthof(occurred),
 							 webhook_sender_in_flight() > 0 ?
 							 network_event : idle_event);

@@ -118,6 +118,30 @@ send_beside(7, 'attempts can\'t be deleted: others are sent at once');
 $locker->query_safe('COMMIT');
 $locker->quit;
 ok(wait_for_sql($node, 'SELECT count(*) FROM webhook.webhook_log', '0'), 'no longer locked: what is old is deleted');
+sql(q{ALTER SYSTEM SET webhook.log_retention = 0});
+$node->reload;
+
+# Told of something after an error, it does not turn round and round.
+sub count_switches
+{
+	my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+
+	return $n;
+}
+is(worker_pid($node), $pid, 'the worker is still the same');
+sql(q{
+	CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'it is refused'; END$$;
+	CREATE TRIGGER refuse BEFORE UPDATE ON webhook.webhook_log FOR EACH ROW EXECUTE FUNCTION refuse()});
+add();
+ok(wait_for_sql($node, q{SELECT state || ': ' || last_error FROM webhook.stat_worker}, 'backoff: it is refused'), 'no turn succeeds');
+my $told = sql('SELECT clock_timestamp()');
+ok(wait_for_sql($node, "SELECT last_turn_at > '$told'::timestamptz + interval '1 s' FROM webhook.stat_worker"), 'the worker waits longer and longer');
+add();
+my $switches = count_switches();
+sleep 1;
+cmp_ok(count_switches() - $switches, '<', 100, 'and sleeps meanwhile');
+sql('DROP TRIGGER refuse ON webhook.webhook_log');
+ok(wait_for_sql($node, q{SELECT webhook.wait('1 s') AND count(*) > 0 FROM webhook.webhook_log WHERE status = 'Success'}), 'until it can');
 
 $receiver->stop;
 $node->stop;
