@@ -25,6 +25,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "queue.h"
+#include "recovery.h"
 #include "runner.h"
 #include "sender.h"
 #include "settings.h"
@@ -148,6 +149,7 @@ static void
 reload_settings(void)
 {
 	bool		was_enabled = webhook_enabled;
+	int			n_workers = webhook_workers_per_database;
 	char	   *database;
 
 	ProcessConfigFile(PGC_SIGHUP);
@@ -155,6 +157,8 @@ reload_settings(void)
 	webhook_turn_survey();
 	webhook_mail_survey();
 	webhook_runner_survey();
+	if (webhook_workers_per_database < n_workers)
+		webhook_recovery_again();
 	if (was_enabled && !webhook_enabled)
 		release(false);
 	webhook_shared_set_state(webhook_turn_state());
