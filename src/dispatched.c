@@ -29,7 +29,8 @@ static const char *const find_dispatched_sql =
 
 /*
  * What was under way when a worker ended is sent again, at once the first
- * time; after that with growing pauses, lest it be what ends the worker.
+ * time, whatever the clock says now; after that with growing pauses, lest it be
+ * what ends the worker.
  */
 static const char *const recover_sql =
 	"WITH left_over AS MATERIALIZED (SELECT q.log_id FROM webhook.webhook_log q"
@@ -37,7 +38,8 @@ static const char *const recover_sql =
 	" AND q.status = 'Dispatched' FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Queued', worker = NULL,"
 	" interrupted = LEAST(l.interrupted + 1, 1000),"
-	" retry_at = CASE WHEN l.interrupted = 0 THEN l.retry_at"
+	" retry_at = CASE WHEN l.interrupted = 0"
+	" THEN LEAST(l.retry_at, pg_catalog.clock_timestamp())"
 	" ELSE pg_catalog.clock_timestamp() + LEAST(l.interrupted * l.interrupted, 60)"
 	" * interval '1 s' END"
 	" FROM left_over o WHERE l.log_id = o.log_id"

@@ -38,6 +38,7 @@
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
 #include "storage/lwlock.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -97,15 +98,20 @@ have_standbys(XLogRecPtr lsn)
 	return confirmed >= lsn;
 }
 
+/* The worker has set synchronous_commit for itself; others' is what it resets to. */
 void
-webhook_durable_init(void)
+webhook_durable_reload(void)
 {
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_WRITE)
+	const char *others = GetConfigOptionResetString("synchronous_commit");
+
+	if (strcmp(others, "remote_write") == 0)
 		wait_mode = SYNC_REP_WAIT_WRITE;
-	else if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+	else if (strcmp(others, "on") == 0)
 		wait_mode = SYNC_REP_WAIT_FLUSH;
-	else if (synchronous_commit == SYNCHRONOUS_COMMIT_REMOTE_APPLY)
+	else if (strcmp(others, "remote_apply") == 0)
 		wait_mode = SYNC_REP_WAIT_APPLY;
+	else
+		wait_mode = SYNC_REP_NO_WAIT;
 }
 
 void

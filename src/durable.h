@@ -14,10 +14,11 @@
 #define WEBHOOK_DURABLE_POLL_US 10000
 
 /*
- * Before the worker's own synchronous_commit is set: that of the server and
- * the database says for what writers wait, and so what is waited for here.
+ * The synchronous_commit of the server and the database says for what writers
+ * wait, and so what is waited for here: to be called once the worker has set its
+ * own, and when settings were reloaded.
  */
-extern void webhook_durable_init(void);
+extern void webhook_durable_reload(void);
 
 /* Note where the WAL ends of what the active snapshot sees. */
 extern void webhook_durable_begin(void);

@@ -21,6 +21,7 @@
 #include "lane.h"
 #include "settings.h"
 #include "shared_action.h"
+#include "storage/ipc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -37,6 +38,21 @@ static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
 static int	total_ready = 0;
 
+/* However the worker ends, what it had in flight takes no others' places. */
+static void
+on_exit_process(int code, Datum arg)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		for (; lane->in_flight > 0; lane->in_flight--)
+			webhook_shared_action_release(lane->action_id);
+	}
+}
+
 void
 webhook_lane_init(void)
 {
@@ -48,6 +64,7 @@ webhook_lane_init(void)
 	lanes = hash_create("webhook lanes", 64, &info,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	webhook_flight_init();
+	before_shmem_exit(on_exit_process, (Datum) 0);
 }
 
 WebhookLane *
@@ -109,6 +126,18 @@ webhook_lane_holds(int64 log_id)
 }
 
 void
+webhook_lane_drop(WebhookLane *lane)
+{
+	if (lane->n_flights > 0 || lane->has_backlog)
+		return;
+	list_free_deep(lane->successors);
+	if (lane->context != NULL)
+		MemoryContextDelete(lane->context);
+	dlist_delete(&lane->node);
+	(void) hash_search(lanes, &lane->action_id, HASH_REMOVE, NULL);
+}
+
+void
 webhook_lane_forget_actions(void)
 {
 	dlist_iter	iter;
@@ -144,7 +173,25 @@ webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at)
 	lane->has_backlog = true;
 }
 
-/* Compile the action; what is wrong with it is its own problem only. */
+/* Does an error say nothing of the action, but that a table is locked, say? */
+static bool
+is_passing(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+			return true;
+		default:
+			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	}
+}
+
+/*
+ * Compile the action; what is wrong with it is its own problem only.  What is
+ * wrong with the moment must fail no delivery: the turn is taken again.
+ */
 static void
 load_action(WebhookLane *lane)
 {
@@ -175,6 +222,9 @@ load_action(WebhookLane *lane)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		CurrentResourceOwner = owner;
+		if (is_passing(error))
+			ReThrowError(error);
 		lane->action = NULL;
 		lane->problem = psprintf("the action can't be carried out: %s",
 								 error->message);
@@ -248,6 +298,13 @@ webhook_lane_adapt(WebhookLane *lane, int64 elapsed_us)
 	lane->completed = 0;
 }
 
+void
+webhook_lane_free(WebhookFlight *flight)
+{
+	flight->lane->n_flights--;
+	MemoryContextDelete(flight->context);
+}
+
 WebhookFlight *
 webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
@@ -256,6 +313,7 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	Size		size = 64;
 
 	flight->lane = lane;
+	lane->n_flights++;
 	if (delivery->record != NULL)
 		size += VARSIZE(delivery->record);
 	if (delivery->old_record != NULL)

@@ -27,6 +27,7 @@ typedef struct WebhookLane
 	TimestampTz next_due;		/* 0: nothing known */
 	List	   *successors;		/* int64 *: may go now that another has ended */
 
+	int			n_flights;		/* claimed and not yet settled */
 	dlist_head	ready;			/* claimed, not yet sent */
 	int			n_ready;
 	dlist_head	flying;			/* sent, not yet answered */
@@ -48,6 +49,9 @@ extern WebhookLane *webhook_lane_find(int32 action_id);
 /* All lanes, for dlist_foreach over "node". */
 extern dlist_head *webhook_lane_all(void);
 
+/* Free the lane of an action that is no more, unless it still holds something. */
+extern void webhook_lane_drop(WebhookLane *lane);
+
 /* Forget how actions are configured: all are loaded anew when needed. */
 extern void webhook_lane_forget_actions(void);
 
@@ -68,6 +72,9 @@ extern int	webhook_lane_appetite(WebhookLane *lane, int budget);
 
 /* Set the prefetch by what was completed in the time since the last turn. */
 extern void webhook_lane_adapt(WebhookLane *lane, int64 elapsed_us);
+
+/* A flight of webhook_lane_add is settled. */
+extern void webhook_lane_free(WebhookFlight *flight);
 
 /*
  * Make a claimed delivery ready to be sent; if no request can be made of it,

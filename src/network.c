@@ -30,6 +30,7 @@
 #define MAX_EVENTS 64			/* taken at once */
 #define MAX_ROUNDS 16			/* of them in one webhook_network_progress */
 #define MAX_DESCRIPTORS 65536
+#define SECOND_SHARE 8			/* of the descriptors, for second tries */
 
 /* A multi handle with its connections; all but the first are being drained. */
 typedef struct WebhookNetwork
@@ -109,9 +110,9 @@ on_timer(CURLM *multi, long timeout, void *arg)
  * ---------------------------------------------------------------------
  */
 
-/* A multi handle with no connections; NULL: no memory. */
+/* A multi handle with no connections, and room for some; NULL: no memory. */
 static WebhookNetwork *
-create_network(void)
+create_network(int max_connections)
 {
 	static uint32 last_number = 0;
 	WebhookNetwork *network = calloc(1, sizeof(WebhookNetwork));
@@ -141,8 +142,9 @@ create_network(void)
 	 * those that come at the same time open one each.
 	 */
 	curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS,
-					  (long) Min(2 * webhook_max_in_flight, capacity));
-	curl_multi_setopt(network->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) capacity);
+					  (long) Min(2 * webhook_max_in_flight, max_connections));
+	curl_multi_setopt(network->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS,
+					  (long) max_connections);
 	return network;
 }
 
@@ -169,7 +171,7 @@ webhook_network_drop_drained(void)
 bool
 webhook_network_open(void)
 {
-	WebhookNetwork *network = create_network();
+	WebhookNetwork *network = create_network(capacity);
 
 	if (network == NULL)
 		return false;
@@ -219,7 +221,7 @@ webhook_network_add_again(WebhookTransfer *t)
 {
 	if (second_network == NULL)
 	{
-		WebhookNetwork *network = create_network();
+		WebhookNetwork *network = create_network(Max(capacity / SECOND_SHARE, 1));
 
 		if (network == NULL)
 			return false;

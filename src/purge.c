@@ -14,11 +14,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog.h"
+#include "complaint.h"
 #include "progress.h"
 #include "purge.h"
 #include "purge_step.h"
 #include "settings.h"
 #include "shared.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define STEP_SIZE 250			/* rows: a few milliseconds */
@@ -122,6 +126,52 @@ take_step(TimestampTz now, WebhookPurgeStep *step)
 	is_waiting = !step->is_more;
 }
 
+/*
+ * A step in a subtransaction of its own: somebody's trigger or foreign key may
+ * forbid it, which is no reason for the turn to fail.  Nor is a table that is
+ * locked.  False: it is put off.
+ */
+static bool
+try_step(TimestampTz now, WebhookPurgeStep *step)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool is_taken = false;
+
+	if (!webhook_catalog_lock_if_free(WEBHOOK_REL_LOG) ||
+		!webhook_catalog_lock_if_free(WEBHOOK_REL_ATTEMPT))
+	{
+		next_step_at = now + MIN_WAIT_US;
+		return false;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		take_step(now, step);
+		ReleaseCurrentSubTransaction();
+		is_taken = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		webhook_shared_set_error(error->message);
+		FreeErrorData(error);
+		webhook_complaint_emit();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		is_learned = false;
+		next_step_at = now + ROUND_INTERVAL_US;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return is_taken;
+}
+
 void
 webhook_purge_take(TimestampTz now)
 {
@@ -150,7 +200,11 @@ webhook_purge_take(TimestampTz now)
 	/* Should it fail, as where a trigger of somebody's does, others go on. */
 	next_step_at = now + ROUND_INTERVAL_US;
 	started_at = GetCurrentTimestamp();
-	take_step(now, &step);
+	if (!try_step(now, &step))
+	{
+		tell_progress(false);
+		return;
+	}
 	ended_at = GetCurrentTimestamp();
 
 	/* However much is old, it is deliveries that the worker is for. */
@@ -181,5 +235,8 @@ webhook_purge_commit(void)
 void
 webhook_purge_abort(void)
 {
+	/* It may have been what failed: a constraint of somebody's can be deferred. */
+	if (is_learned)
+		next_step_at = GetCurrentTimestamp() + ROUND_INTERVAL_US;
 	is_learned = false;
 }

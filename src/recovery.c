@@ -10,8 +10,9 @@
  * there is to find.
  *
  * A delivery is a left-over if it is Dispatched by a worker of this number
- * and this process does not hold it, or by one that is no more and has no
- * successor.  No clock is asked.  Until it is found it is due and unfinished:
+ * and this process does not hold it, or, which the first one sees to, by one
+ * that is no more and has no successor.  So the first one looks again when there
+ * are to be fewer of them.  No clock is asked.  Until it is found it is due and unfinished:
  * webhook.wait waits for it, and later ones of the same record don't overtake
  * it in an ordered action.
  *
@@ -88,10 +89,17 @@ webhook_recovery_next(void)
 static bool
 is_known(const WebhookDispatched *d)
 {
-	if (d->worker < 0)
-		return false;
 	if (d->worker == my_number)
 		return webhook_lane_holds(d->log_id) || webhook_settle_holds(d->log_id);
+
+	/*
+	 * What has no worker is the first one's business.  Were it several ones', one
+	 * could take it from another that has found it, and claimed it, by now.
+	 */
+	if (my_number != 0)
+		return true;
+	if (d->worker < 0)
+		return false;
 	/* One that there is to be finds its own when it starts. */
 	return d->worker < webhook_workers_per_database ||
 		webhook_shared_has_worker(d->worker);
@@ -244,6 +252,19 @@ webhook_recovery_commit(void)
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
 						my_number, database_name, n_recovered)));
+}
+
+void
+webhook_recovery_again(void)
+{
+	if (my_number != 0 || !is_done)
+		return;
+	is_begun = is_done = false;
+	n_steps = 0;
+	n_recovered = 0;
+	next_step_at = 0;
+	webhook_shared_set_recovering(true);
+	webhook_survey_ask();
 }
 
 void

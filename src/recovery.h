@@ -22,6 +22,9 @@ extern void webhook_recovery_step(TimestampTz now);
 extern void webhook_recovery_commit(void);
 extern void webhook_recovery_restart(void);
 
+/* There are to be fewer workers: what those leave behind is looked for. */
+extern void webhook_recovery_again(void);
+
 /* When the next step is due; 0: there is none that is waited for. */
 extern TimestampTz webhook_recovery_next(void);
 

@@ -411,7 +411,7 @@ note_trial(void)
 		list_free(held);
 		held = NIL;
 	}
-	held = held == NIL ? trial.kept : list_concat(held, trial.kept);
+	held = list_concat(held, trial.kept);
 	if (trial.has_held || trial.kept != NIL)
 	{
 		bool		is_in_vain = trial.is_failing && trial.n_settled == 0 &&
@@ -422,6 +422,8 @@ note_trial(void)
 		is_prevented = trial.is_prevented;
 		is_failing = trial.is_failing || (is_failing && !trial.has_held);
 	}
+	if (held != trial.kept)
+		list_free(trial.kept);
 	trial.kept = NIL;
 	list_free(finished);
 	finished = NIL;
@@ -439,7 +441,7 @@ webhook_settle_forget(List *settled)
 
 		if (flight->result.verdict <= WEBHOOK_FAILED)
 			attempts_made++;
-		MemoryContextDelete(flight->context);
+		webhook_lane_free(flight);
 	}
 	if (trial.is_made)
 		note_trial();

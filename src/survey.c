@@ -84,10 +84,10 @@ on_action_found(int32 action_id, TimestampTz due, void *arg)
 static void
 look_at_all(TimestampTz now)
 {
-	dlist_iter	iter;
+	dlist_mutable_iter iter;
 
 	webhook_queue_survey(on_action_found, NULL);
-	dlist_foreach(iter, webhook_lane_all())
+	dlist_foreach_modify(iter, webhook_lane_all())
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
@@ -99,6 +99,7 @@ look_at_all(TimestampTz now)
 				webhook_queue_drop_action(lane->action_id);
 			lane->has_backlog = lane->has_future = false;
 			lane->next_due = 0;
+			webhook_lane_drop(lane);
 		}
 	}
 	last_at = now;

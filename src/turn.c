@@ -241,13 +241,13 @@ take_turn(void)
 	webhook_transaction_commit();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
+	is_claim_open = claimed != NIL;
 	webhook_purge_commit();
 	webhook_recovery_commit();
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	webhook_settle_forget(settled);
 	webhook_stats_report();
 	MemoryContextSwitchTo(turn_context);
-	is_claim_open = claimed != NIL;
 	render_claimed(claimed);
 	is_claim_open = false;
 	MemoryContextSwitchTo(old);
@@ -392,10 +392,12 @@ webhook_turn_init(int number)
 }
 
 TimestampTz
-webhook_turn_next(void)
+webhook_turn_next(bool is_told)
 {
 	TimestampTz next = webhook_survey_next();
 
+	if (is_told)
+		next = last_turn_at;
 	if (!webhook_durable_is_reached())
 		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
 	else if (webhook_share_next_due() != 0)

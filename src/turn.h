@@ -30,7 +30,10 @@ extern bool webhook_turn_is_due(TimestampTz now, bool is_told);
 /* Take a turn; an error in it is reported and followed by a pause. */
 extern void webhook_turn_take(void);
 
-/* The moment at which, without being told, a turn is due. */
-extern TimestampTz webhook_turn_next(void);
+/*
+ * The moment at which a turn is due; for a worker that was told of something,
+ * that at which it may take one.
+ */
+extern TimestampTz webhook_turn_next(bool is_told);
 
 #endif							/* WEBHOOK_TURN_H */

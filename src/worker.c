@@ -25,6 +25,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "queue.h"
+#include "recovery.h"
 #include "runner.h"
 #include "sender.h"
 #include "settings.h"
@@ -55,7 +56,6 @@ set_session_options(void)
 {
 	static const char *const options[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
-		{"synchronous_commit", "off"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_deferrable", "off"},
@@ -85,6 +85,9 @@ set_session_options(void)
 			continue;			/* not in this version */
 		SetConfigOption(options[i][0], options[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 	}
+
+	/* Not overridden for good: what it is for others can still be asked. */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 }
 
 /* In pg_stat_activity. */
@@ -99,10 +102,10 @@ name_myself(void)
 
 /* Milliseconds until something is to be done without being woken. */
 static long
-plan_wait(TimestampTz next_send)
+plan_wait(TimestampTz next_send, bool is_told)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = webhook_turn_next();
+	TimestampTz next = webhook_turn_next(is_told);
 	long		timeout = webhook_sender_timeout();
 	long		until;
 
@@ -148,13 +151,17 @@ static void
 reload_settings(void)
 {
 	bool		was_enabled = webhook_enabled;
+	int			n_workers = webhook_workers_per_database;
 	char	   *database;
 
 	ProcessConfigFile(PGC_SIGHUP);
+	webhook_durable_reload();
 	webhook_sender_reload();
 	webhook_survey_ask();
 	webhook_mail_survey();
 	webhook_runner_survey();
+	if (webhook_workers_per_database < n_workers)
+		webhook_recovery_again();
 	if (was_enabled && !webhook_enabled)
 		release(false);
 	webhook_shared_set_state(webhook_turn_state());
@@ -277,15 +284,15 @@ run_loop(void)
 				webhook_mail_take_turn();
 			if (!webhook_turn_is_silent() && GetCurrentTimestamp() >= webhook_runner_next())
 				webhook_runner_look();
+			/* As above, but nobody has asked for a turn. */
+			is_told |= webhook_shared_is_told();
 		}
 		webhook_shared_set_progress(webhook_sender_in_flight(),
 									webhook_lane_total_ready(),
 									webhook_settle_count(),
 									webhook_settle_attempts());
 
-		n = WaitEventSetWait(events,
-							 is_told ? Min(plan_wait(next_send), 1) :
-							 plan_wait(next_send),
+		n = WaitEventSetWait(events, plan_wait(next_send, is_told),
 							 occurred, lengthof(occurred),
 							 webhook_sender_in_flight() > 0 ?
 							 network_event : idle_event);
@@ -297,6 +304,8 @@ run_loop(void)
 				is_told = true;
 			}
 		}
+		/* pg_cancel_backend ends a turn; here there is nothing to cancel. */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		check_clock();
 		if (ConfigReloadPending)
@@ -321,8 +330,8 @@ webhook_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
 	/* A reload while this process was being started has passed it by. */
 	ProcessConfigFile(PGC_SIGHUP);
-	webhook_durable_init();
 	set_session_options();
+	webhook_durable_reload();
 
 	name_myself();
 

@@ -14,7 +14,7 @@ use WebhookTest;
 
 my $node = start_cluster('durable',
 	init => { allows_streaming => 1 },
-	conf => "wal_writer_delay = '10s'\nrestart_after_crash = on");
+	conf => "wal_writer_delay = '10s'\nrestart_after_crash = on\nsynchronous_commit = local");
 my $receiver = start_receiver();
 
 $node->safe_psql('postgres', q{
@@ -55,7 +55,8 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->append_conf('postgresql.conf', "wal_retrieve_retry_interval = '100ms'");
 $standby->start;
-set_conf($node, q{synchronous_standby_names = '*'});
+set_conf($node, q{synchronous_standby_names = '*'
+synchronous_commit = on});
 $node->safe_psql('postgres', 'INSERT INTO event VALUES (10)');
 ok(wait_for_delivery($node), 'a standby that follows holds nothing up');
 is((sent())[-1], 10, 'sent');

@@ -78,6 +78,17 @@ is(scalar @lines, 1, 'which the server log tells') or diag(join "\n", @lines);
 like($node->safe_psql('postgres', q{SELECT status || ': ' || detail FROM webhook.health() WHERE "check" = 'clock'}),
 	qr/^warning: deliveries were queued at .* which is yet to come: the clock was turned back/, 'and health');
 
+# One that was under way, and could not be given back.
+my $pid = worker_pid($node);
+$node->safe_psql('postgres', 'ALTER SYSTEM SET webhook.enabled = off');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT state FROM webhook.stat_worker}, 'disabled'), 'switched off');
+$node->safe_psql('postgres', 'INSERT INTO good VALUES (8)');
+$node->safe_psql('postgres', q{UPDATE webhook.webhook_log SET status = 'Dispatched', worker = 0, retry_at = now() + interval '1 h' WHERE record_id = '8'});
+$node->safe_psql('postgres', "ALTER SYSTEM SET webhook.enabled = on");
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '8'}, 'Success'), 'what was under way is sent again, and now');
+
 # What nobody has seen happen is told, too: a server that was down meanwhile.
 $node->safe_psql('postgres', q{
 	TRUNCATE webhook.webhook_log CASCADE;
