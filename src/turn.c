@@ -45,7 +45,7 @@
 
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
 #define LONG_PAUSE_US 3000		/* ... where much comes in singly */
-#define MUCH 4					/* deliveries and results in a turn */
+#define MUCH 2					/* deliveries in a turn, and results as well */
 #define CLAIM_PAUSE_US 3000		/* ... that are only to claim more */
 #define MIN_BACKOFF_US (100 * INT64CONST(1000))
 #define LONG_BACKOFF_US (5 * USECS_PER_SEC)	/* worth a line when it ends */
@@ -228,7 +228,7 @@ take_turn(void)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
 	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(my_number, now);
-	is_much = list_length(claimed) + list_length(settled) >= MUCH;
+	is_much = Min(list_length(claimed), list_length(settled)) >= MUCH;
 	foreach(lc, claimed)
 	{
 		WebhookDelivery *delivery = lfirst(lc);
@@ -349,6 +349,13 @@ webhook_turn_take(void)
 	PG_END_TRY();
 }
 
+/* Nothing comes in any more: results have nothing to wait for but a long pause. */
+static bool
+is_quiet(void)
+{
+	return webhook_sender_in_flight() == 0 && webhook_lane_total_ready() == 0;
+}
+
 /* Is there something to do, and is it time? */
 bool
 webhook_turn_is_due(TimestampTz now, bool is_told)
@@ -359,8 +366,8 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 	if (now < backoff_until)
 		return probe_at != 0 && now >= probe_at;
 	is_pause = now < last_turn_at + turn_pause;
-	if (webhook_settle_is_due(now, !is_pause && !is_busy &&
-							  webhook_lane_total_ready() == 0))
+	if (webhook_settle_is_due(now, is_quiet() &&
+							  (!is_pause || turn_pause < LONG_PAUSE_US)))
 		return true;
 	if (is_pause)
 		return false;
@@ -413,6 +420,8 @@ webhook_turn_next(bool is_told)
 	next = Max(next, last_turn_at + turn_pause);
 	if (webhook_settle_count() > 0)
 		next = Min(next, webhook_settle_next());
+	if (is_quiet() && webhook_settle_is_due(GetCurrentTimestamp(), true))
+		next = Min(next, last_turn_at + turn_pause);
 	next = Max(next, backoff_until);
 	return probe_at != 0 ? Min(next, probe_at) : next;
 }

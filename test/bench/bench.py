@@ -240,13 +240,17 @@ class Bench:
         milliseconds = float([line for line in out.splitlines() if line.startswith("Time:")][-1].split()[1])
         return milliseconds * 1000 / n
 
-    def writer(self):
+    def create_writers(self):
+        """A module with three actions, and a queue written by hand."""
         psql("""DROP TABLE IF EXISTS bench_queue;
             CREATE TABLE bench_queue (id bigserial PRIMARY KEY, payload jsonb, due timestamptz DEFAULT now());
             CREATE INDEX ON bench_queue (due);
             CREATE OR REPLACE FUNCTION bench_enqueue() RETURNS trigger LANGUAGE plpgsql AS
                 $$BEGIN INSERT INTO bench_queue (payload) VALUES (to_jsonb(NEW)); RETURN NULL; END$$""")
         create_module("bench_write", self.sink.url, actions=3)
+
+    def writer(self):
+        self.create_writers()
         n = 200000
         cost = {}
         probes.switch_worker(False)     # so that only the writer is measured
@@ -268,6 +272,7 @@ class Bench:
 
     def transactions(self):
         """Single-row INSERTs of two clients: transactions a second."""
+        self.create_writers()
         seconds = 5 if self.args.quick else 10
         script = self.args.directory + "/insert.sql"
         with open(script, "w") as out:
@@ -325,7 +330,7 @@ class Bench:
         psql("DROP TABLE bench_plain CASCADE")
 
     def retention(self):
-        """10,000 events a second for eight minutes, and what is delivered goes again after five seconds."""
+        """10,000 events a second for six minutes, and what is delivered goes again after five seconds."""
         rate = 10000
         clear("bench_deal")
         probes.set_option("webhook.log_retention", "'5s'")
@@ -334,7 +339,7 @@ class Bench:
         cpu = probes.cpu_seconds()
         begin = time.monotonic()
         n = 0
-        while time.monotonic() < begin + 480:
+        while time.monotonic() < begin + 360:
             insert = ROWS % ("bench_deal", "Won", self.next_id, self.next_id + rate // 10 - 1)
             session.ask(insert.replace("\n", " ") + "\\; SELECT 1")
             self.next_id += rate // 10
@@ -353,10 +358,10 @@ class Bench:
         self.note("purge beside: deliveries/s", n / seconds)
         self.note("purge beside: us of the worker's CPU a delivery, its purge included", cpu * 1e6 / n)
         self.note("purge beside: due when looked at, at most", max(late))
-        early = max(size for at, size in sizes if 180 <= at < 300)
-        later = max(size for at, size in sizes if at >= 360)
-        self.note("log and attempts, most in minutes 4 and 5: MB", early)
-        self.note("log and attempts, most in the last two minutes: MB", later)
+        early = max(size for at, size in sizes if 120 <= at < 240)
+        later = max(size for at, size in sizes if at >= 270)
+        self.note("log and attempts, most in minutes 3 and 4: MB", early)
+        self.note("log and attempts, most in the last minute and a half: MB", later)
         self.judge("10,000 a second with a purge: oldest row, retention 5 s", max(age for at, age in ages if at >= 60), "s", 10, 6)
         self.judge("10,000 a second with a purge: size late / early", later / early, "", 1.2, 1.0)
 
