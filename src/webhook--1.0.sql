@@ -160,7 +160,9 @@ CREATE TABLE webhook.webhook_log (
 	worker smallint
 -- A delivery is written three times.  Its page has room for that, so that the
 -- claim needs no index entries, and what is dead is pruned when it is settled.
-) WITH (fillfactor = 50);
+-- Autovacuum, at its default pace, goes round such a table more slowly than
+-- 10,000 deliveries a second let it grow.
+) WITH (fillfactor = 50, autovacuum_vacuum_cost_limit = 1000);
 COMMENT ON TABLE webhook.webhook_log IS 'one row a delivery: one action to be carried out for one event';
 COMMENT ON COLUMN webhook.webhook_log.log_id IS 'identifies the delivery';
 COMMENT ON COLUMN webhook.webhook_log.webhook_id IS 'the header webhook-id, the same for every attempt: the receiver''s idempotency key';
@@ -205,7 +207,7 @@ CREATE TABLE webhook.webhook_attempt (
 	request_body text,
 	response_body text,
 	PRIMARY KEY (log_id, attempt)
-);
+) WITH (autovacuum_vacuum_cost_limit = 1000);
 COMMENT ON TABLE webhook.webhook_attempt IS 'one row an attempt: one HTTP request of a delivery';
 COMMENT ON COLUMN webhook.webhook_attempt.log_id IS 'the delivery';
 COMMENT ON COLUMN webhook.webhook_attempt.attempt IS 'number of the attempt: 1, 2, ...';
