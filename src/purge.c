@@ -129,7 +129,7 @@ take_step(TimestampTz now, WebhookPurgeStep *step)
 /*
  * A step in a subtransaction of its own: somebody's trigger or foreign key may
  * forbid it, which is no reason for the turn to fail.  Nor is a table that is
- * locked.  False: it is put off.
+ * locked.  False: it is put off, to next_step_at.
  */
 static bool
 try_step(TimestampTz now, WebhookPurgeStep *step)
@@ -164,7 +164,6 @@ try_step(TimestampTz now, WebhookPurgeStep *step)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		is_learned = false;
-		next_step_at = now + ROUND_INTERVAL_US;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
