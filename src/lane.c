@@ -150,11 +150,20 @@ webhook_lane_forget_actions(void)
 	}
 }
 
-void
-webhook_lane_rescan(WebhookLane *lane)
+/* Just in front of what is due then. */
+static void
+place_cursor(WebhookCursor *cursor, TimestampTz retry_at)
 {
-	lane->cursor.retry_at = DT_NOBEGIN;
-	lane->cursor.log_id = 0;
+	bool		is_first = TIMESTAMP_IS_NOBEGIN(retry_at);
+
+	cursor->retry_at = is_first ? retry_at : retry_at - 1;
+	cursor->log_id = is_first ? 0 : PG_INT64_MAX;
+}
+
+void
+webhook_lane_restart(WebhookLane *lane, TimestampTz first)
+{
+	place_cursor(&lane->cursor, first);
 	lane->has_backlog = true;
 	lane->has_future = true;
 	list_free_deep(lane->successors);
@@ -164,12 +173,8 @@ webhook_lane_rescan(WebhookLane *lane)
 void
 webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at)
 {
-	/* Just in front of it. */
 	if (retry_at <= lane->cursor.retry_at)
-	{
-		lane->cursor.retry_at = retry_at - 1;
-		lane->cursor.log_id = PG_INT64_MAX;
-	}
+		place_cursor(&lane->cursor, retry_at);
 	lane->has_backlog = true;
 }
 

@@ -55,8 +55,8 @@ extern void webhook_lane_drop(WebhookLane *lane);
 /* Forget how actions are configured: all are loaded anew when needed. */
 extern void webhook_lane_forget_actions(void);
 
-/* Start from the beginning of the queue. */
-extern void webhook_lane_rescan(WebhookLane *lane);
+/* Start from the beginning of the queue: nothing to send comes before "first". */
+extern void webhook_lane_restart(WebhookLane *lane, TimestampTz first);
 
 /* Something is due, or will be, at that moment: the next claim is to see it. */
 extern void webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at);

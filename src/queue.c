@@ -34,12 +34,19 @@ static const char *const next_due_sql =
 	"SELECT retry_at FROM webhook.webhook_log"
 	" WHERE action_id = $1 AND retry_at > $2 ORDER BY retry_at LIMIT 1";
 
+/* Each action's first, by one walk over what lies in front of it. */
+#define FIRST_TO_SEND \
+	"SELECT l.action_id, l.retry_at FROM webhook.webhook_log l" \
+	" WHERE l.retry_at IS NOT NULL AND l.status <> 'Dispatched'"
+#define FIRST " ORDER BY l.action_id, l.retry_at LIMIT 1"
+
 static const char *const survey_sql =
-	WITH_FOUND
-	" SELECT f.action_id, d.retry_at FROM found f, LATERAL ("
-	" SELECT l.retry_at FROM webhook.webhook_log l"
-	" WHERE l.action_id = f.action_id AND l.retry_at IS NOT NULL"
-	" AND l.status <> 'Dispatched' ORDER BY l.retry_at LIMIT 1) d";
+	"WITH RECURSIVE found AS (("
+	FIRST_TO_SEND FIRST ")"
+	" UNION ALL"
+	" SELECT n.action_id, n.retry_at FROM found f, LATERAL ("
+	FIRST_TO_SEND " AND l.action_id > f.action_id" FIRST ") n)"
+	" SELECT action_id, retry_at FROM found";
 
 static const char *const turn_back_sql =
 	"WITH late AS MATERIALIZED (SELECT q.ctid AS tid FROM webhook.webhook_log q"

@@ -7,7 +7,8 @@
  * due.  A survey looks at the queue of every action, from the beginning: when
  * the worker starts, or the configuration changes, when something has come of
  * which nobody knows where it lies, and every half a minute, for what had no
- * commit that tells.
+ * commit that tells; less often where it takes long, because somebody holds an
+ * old snapshot and what has been sent since can't be removed.
  *
  * Runs in the worker.
  *
@@ -23,11 +24,13 @@
 #define INTERVAL_US (30 * USECS_PER_SEC)
 #define PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
 #define SHARE 10				/* of the worker's time, a tenth */
+#define REGULAR_SHARE 50		/* and of those that nobody asks for, a fiftieth */
 
 static bool is_wanted = true;
 static TimestampTz last_at = 0;
 static TimestampTz asked_at = 0;	/* of something, nobody knows where; 0: none */
 static int64 pause = PAUSE_US;
+static int64 interval = INTERVAL_US;
 
 void
 webhook_survey_ask(void)
@@ -46,7 +49,7 @@ webhook_survey_next(void)
 {
 	if (is_wanted)
 		return 0;
-	return asked_at == 0 ? last_at + INTERVAL_US : Min(asked_at, last_at + INTERVAL_US);
+	return asked_at == 0 ? last_at + interval : Min(asked_at, last_at + interval);
 }
 
 /*
@@ -76,7 +79,7 @@ on_action_found(int32 action_id, TimestampTz due, void *arg)
 {
 	WebhookLane *lane = webhook_lane_find(action_id);
 
-	webhook_lane_rescan(lane);
+	webhook_lane_restart(lane, due);
 	lane->next_due = due;
 }
 
@@ -149,4 +152,5 @@ webhook_survey_commit(TimestampTz now, TimestampTz ended_at)
 		return;
 	asked_at = 0;
 	pause = Max(PAUSE_US, (ended_at - now) * (SHARE - 1));
+	interval = Max(INTERVAL_US, (ended_at - now) * (REGULAR_SHARE - 1));
 }
