@@ -132,6 +132,16 @@ def wait_for_deliveries(timeout=600):
     session.close()
 
 
+def last_completion(n):
+    """
+    When the last of the newest n deliveries was completed, in seconds of time.time().
+    That wait() has returned tells it less well: its last look at the queue takes as long as
+    there is something dead in front of it.
+    """
+    return float(psql("SELECT extract(epoch FROM max(completed_at)) FROM"
+                      " (SELECT completed_at FROM webhook.webhook_log ORDER BY log_id DESC LIMIT %d) l" % n))
+
+
 @contextlib.contextmanager
 def traffic(rate, sql):
     """Meanwhile somebody else commits so many events a second; sql takes a number."""
