@@ -28,6 +28,7 @@
 
 static bool is_wanted = true;
 static TimestampTz last_at = 0;
+static TimestampTz looked_at = 0;	/* when it was last asked what there is */
 static TimestampTz asked_at = 0;	/* of something, nobody knows where; 0: none */
 static int64 pause = PAUSE_US;
 static int64 interval = INTERVAL_US;
@@ -44,12 +45,18 @@ webhook_survey_is_asked(void)
 	return is_wanted;
 }
 
-TimestampTz
-webhook_survey_next(void)
+static TimestampTz
+next_survey(void)
 {
 	if (is_wanted)
 		return 0;
 	return asked_at == 0 ? last_at + interval : Min(asked_at, last_at + interval);
+}
+
+TimestampTz
+webhook_survey_next(void)
+{
+	return Min(next_survey(), looked_at + INTERVAL_US);
 }
 
 /*
@@ -130,9 +137,10 @@ look_at_due(TimestampTz now)
 void
 webhook_survey_take(const WebhookHint *hints, int n, TimestampTz now)
 {
-	if (now >= webhook_survey_next())
+	if (now >= next_survey())
 		look_at_all(now);
 	is_wanted = false;
+	looked_at = now;
 	for (int i = 0; i < n; i++)
 		webhook_lane_look_at(webhook_lane_find(hints[i].action_id), hints[i].retry_at);
 	look_at_due(now);
@@ -141,7 +149,7 @@ webhook_survey_take(const WebhookHint *hints, int n, TimestampTz now)
 void
 webhook_survey_skip(TimestampTz now)
 {
-	last_at = now;
+	last_at = looked_at = now;
 	is_wanted = false;
 }
 

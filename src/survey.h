@@ -15,7 +15,7 @@
 extern void webhook_survey_ask(void);
 extern bool webhook_survey_is_asked(void);
 
-/* The moment at which a survey is due. */
+/* When to take a turn at the latest: within half a minute of the last. */
 extern TimestampTz webhook_survey_next(void);
 
 /* Take the hint of something that may lie anywhere out of the hints. */
