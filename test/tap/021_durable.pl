@@ -14,7 +14,7 @@ use WebhookTest;
 
 my $node = start_cluster('durable',
 	init => { allows_streaming => 1 },
-	conf => "wal_writer_delay = '10s'\nrestart_after_crash = on\nsynchronous_commit = local");
+	conf => "wal_writer_delay = '10s'\nwal_writer_flush_after = '1GB'\nrestart_after_crash = on\nsynchronous_commit = local\nfsync = on");
 my $receiver = start_receiver();
 
 $node->safe_psql('postgres', q{
@@ -89,6 +89,27 @@ set_conf($node, q{synchronous_standby_names = ''});
 $node->safe_psql('postgres', 'INSERT INTO event VALUES (12)');
 ok(wait_for_delivery($node), 'nothing waits for a standby that need not follow');
 is((sent())[-1], 12, 'sent');
+
+# Every writer flushes its own commit, and the worker nothing of what others have written since, lest writers queue
+# behind it.
+my $flushes = $node->safe_psql('postgres', q{SELECT current_setting('server_version_num')::int >= 180000}) eq 't'
+	? q{SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal'}
+	: q{SELECT wal_sync FROM pg_stat_wal};
+$node->safe_psql('postgres', 'CREATE TABLE noise (i int)');
+my $noise = IPC::Run::start(
+	[ 'psql', '-Xq', '-d', $node->connstr('postgres'), '-c', 'DO $$BEGIN LOOP INSERT INTO noise VALUES (1); END LOOP; END$$' ],
+	'<', \'', '>', '/dev/null', '2>', '/dev/null');
+ok(wait_for_sql($node, q{SELECT pg_relation_size('noise') > 0}), 'somebody writes, and does not commit');
+my $before = $node->safe_psql('postgres', $flushes);
+$node->safe_psql('postgres', join(' ', map { "INSERT INTO event VALUES ($_); SELECT webhook.wait();" } 100 .. 199));
+my $teller = worker_pid($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($teller)");
+worker_pid($node, $teller);
+my $made = $node->safe_psql('postgres', $flushes) - $before;
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^DO'});
+$noise->finish;
+cmp_ok($made, '>=', 100, 'each of a hundred commits is flushed');
+cmp_ok($made, '<', 150, 'and by its writer only');
 
 $node->stop;
 done_testing();
