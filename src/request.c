@@ -14,6 +14,7 @@
 #include "request.h"
 #include "settings.h"
 #include "signature.h"
+#include "url.h"
 #include "utils/formatting.h"
 
 #define USER_AGENT "webhook/" WEBHOOK_VERSION " (PostgreSQL)"
@@ -110,6 +111,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 	initStringInfo(&text);
 	webhook_template_fill(action->url_template, event, encode_for_url, &text);
 	request->url = webhook_utf8(text.data, text.len);
+	webhook_url_check_filled(action->url_template, request->url);
 
 	forboth(lc, action->header_names, lc2, action->header_templates)
 		add_filled_header(request, lfirst(lc), lfirst(lc2), event);
