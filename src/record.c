@@ -24,6 +24,7 @@
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "pgtime.h"
 #include "record.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
@@ -395,9 +396,8 @@ webhook_record_leave_output(int level)
 		AtEOXact_GUC(false, level);
 }
 
-/* The record's primary key as text; NULL if the module has none. */
 static char *
-format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+format_key(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
@@ -412,6 +412,32 @@ format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 
 	key = heap_form_tuple(source->key_desc, values, nulls);
 	return OidOutputFunctionCall(F_RECORD_OUT, HeapTupleGetDatum(key));
+}
+
+/*
+ * The record's primary key as text; NULL if the module has none.  Whoever writes
+ * the record, it is the same record: a timestamptz in its key is given in UTC.
+ */
+static char *
+format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+{
+	static pg_tz *utc = NULL;
+	pg_tz	   *session = session_timezone;
+	char	   *record_id;
+
+	if (utc == NULL)
+		utc = pg_tzset("GMT");
+	session_timezone = utc;
+	PG_TRY();
+	{
+		record_id = format_key(source, tuple, desc);
+	}
+	PG_FINALLY();
+	{
+		session_timezone = session;
+	}
+	PG_END_TRY();
+	return record_id;
 }
 
 static void
