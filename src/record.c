@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_index.h"
@@ -82,6 +83,13 @@ typedef struct RecordSource
 	TupleTableSlot *slot;		/* ... from what is in the tuple */
 	MemoryContext context;
 } RecordSource;
+
+/*
+ * A row of this size may be too large for jsonb (256 MB), whatever its types.
+ * One of which less is on the page itself, compressed or not, is no such row.
+ */
+#define LARGE_RECORD (16 * 1024 * 1024)
+#define LARGE_TUPLE (64 * 1024)
 
 static HTAB *sources = NULL;
 
@@ -566,6 +574,29 @@ convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+static bool
+is_large(HeapTuple tuple, TupleDesc desc)
+{
+	Size		size = 0;
+
+	if (tuple == NULL ||
+		(!HeapTupleHasExternal(tuple) && tuple->t_len < LARGE_TUPLE))
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		bool		isnull;
+		Datum		value;
+
+		if (TupleDescAttr(desc, i)->attlen != -1 ||
+			TupleDescAttr(desc, i)->attisdropped)
+			continue;
+		value = heap_getattr(tuple, i + 1, desc, &isnull);
+		if (!isnull)
+			size += toast_raw_datum_size(value);
+	}
+	return size > LARGE_RECORD;
+}
+
 typedef struct FillArguments
 {
 	WebhookRecord *record;
@@ -597,7 +628,7 @@ webhook_record_read(WebhookRecord *record, Relation rel, HeapTuple tuple,
 
 	memset(record, 0, sizeof(WebhookRecord));
 	record->record_id = format_record_id(source, tuple, desc);
-	if (source->is_guarded)
+	if (source->is_guarded || is_large(tuple, desc) || is_large(old_tuple, desc))
 	{
 		char	   *problem = webhook_guard_call(fill, &args);
 

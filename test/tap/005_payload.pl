@@ -202,6 +202,20 @@ $session->quit;
 is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, error), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'staged'::regclass}),
 	'1, 2 the record could not be made into JSON: broken', 'a broken cast fails the delivery, not the writer');
 
+# A record that is larger than what is claimed at once holds up none that come after
+# it, and one that is too large for jsonb does not fail its writer.
+$node->safe_psql('postgres', qq{
+	CREATE TABLE large (id int PRIMARY KEY, content bytea);
+	SELECT webhook.create_workflow('large', 'large');
+	SELECT webhook.create_action('large', 'send', '$url', parameters => '{"id": "\${id}"}');
+	INSERT INTO large VALUES (1, convert_to(repeat('x', 9000000), 'UTF8'))});
+ok(wait_for_sql($node, q{SELECT status = 'Success' FROM webhook.webhook_log WHERE module = 'large'::regclass}), 'a large record');
+$node->safe_psql('postgres', q{
+	INSERT INTO large VALUES (2, convert_to(repeat('x', 140000000), 'UTF8')), (3, '')});
+ok(wait_for_sql($node, q{SELECT string_agg(concat_ws(' ', record_id, status, split_part(error, ':', 1)), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'large'::regclass},
+	'1 Success, 2 Failed the record could not be made into JSON, 3 Success'),
+	'one too large for jsonb, and one that comes after them');
+
 # Generated columns that are in no row are computed for it, and for the one before.
 SKIP:
 {
