@@ -44,6 +44,11 @@ SELECT url FROM webhook.preview(:item_id, '(2,more)') UNION ALL SELECT url FROM 
 SELECT webhook.alter_action(:item_id, url => 'http://127.0.0.1:9/a/../b/%2E${sku}/c?d=/../${sku}#/../');
 SELECT webhook.preview(:item_id, '(2,here)');
 SELECT url FROM webhook.preview(:item_id, '(2,up)');
+-- nor be larger than a request's head
+INSERT INTO item VALUES (3, 'long', repeat('x', 600000));
+SELECT webhook.preview(:item_id, '(3,long)');
+SELECT webhook.alter_action(:item_id, url => 'http://127.0.0.1:9/', parameters => '{"sku": "x"}', headers => '{"X-Sku": "${sku}"}');
+SELECT webhook.preview(:item_id, '(3,long)');
 SELECT count(*) FROM webhook.webhook_log;
 
 -- test
