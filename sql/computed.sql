@@ -192,6 +192,16 @@ INSERT INTO sales.deal VALUES (6, 1, 7, 2, 100, 3), (7, 1, 7, 2, 100, 3);
 SELECT l.module, record_id, a.title, status, l.computed FROM webhook.webhook_log l JOIN webhook.action a USING (action_id)
 	WHERE record_id LIKE '6%' OR record_id = '(6,2026-06-06)' OR record_id LIKE '(6%' ORDER BY log_id;
 
+-- a function finds what it does not qualify only with a search path of its own
+SET search_path = sales, public;
+CREATE FUNCTION visits() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT count(*) FROM visit); END';
+CREATE FUNCTION visitors() RETURNS bigint LANGUAGE plpgsql SET search_path FROM CURRENT AS 'BEGIN RETURN (SELECT count(*) FROM visit); END';
+SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visits()}"}');
+SELECT body FROM webhook.preview(:second_id, '7');
+SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visitors()}"}');
+SELECT body FROM webhook.preview(:second_id, '7');
+RESET search_path;
+
 SET client_min_messages = warning;
 DROP SCHEMA sales CASCADE;
 DROP SCHEMA base CASCADE;

@@ -36,6 +36,19 @@ SELECT webhook.preview(:item_id, '(1)');
 SELECT webhook.preview(:item_id, '1');
 SELECT webhook.preview(:note_id, '1');
 SELECT webhook.preview(0, '1');
+-- a value can't lead to another path
+INSERT INTO item VALUES (2, 'up', '..'), (2, 'here', '.'), (2, 'more', '...'), (2, 'in', '../x');
+SELECT webhook.preview(:item_id, '(2,up)');
+SELECT webhook.preview(:item_id, '(2,here)');
+SELECT url FROM webhook.preview(:item_id, '(2,more)') UNION ALL SELECT url FROM webhook.preview(:item_id, '(2,in)');
+SELECT webhook.alter_action(:item_id, url => 'http://127.0.0.1:9/a/../b/%2E${sku}/c?d=/../${sku}#/../');
+SELECT webhook.preview(:item_id, '(2,here)');
+SELECT url FROM webhook.preview(:item_id, '(2,up)');
+-- nor be larger than a request's head
+INSERT INTO item VALUES (3, 'long', repeat('x', 600000));
+SELECT webhook.preview(:item_id, '(3,long)');
+SELECT webhook.alter_action(:item_id, url => 'http://127.0.0.1:9/', parameters => '{"sku": "x"}', headers => '{"X-Sku": "${sku}"}');
+SELECT webhook.preview(:item_id, '(3,long)');
 SELECT count(*) FROM webhook.webhook_log;
 
 -- test

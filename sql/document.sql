@@ -98,6 +98,8 @@ SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions":
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t", "url": "https://example.com", "retry_schedule": ["1h", 2, "x"]}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "enabled": "maybe"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": {}}]}');
+SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [1]}]}');
+SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t", "url": "https://example.com", "retry_schedule": "1h"}]}]}');
 SELECT name FROM webhook.workflow ORDER BY 1;
 
 -- for whom

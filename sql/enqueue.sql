@@ -158,6 +158,23 @@ SELECT operation, record_id, record, status, retry_at, completed_at IS NOT NULL 
 TRUNCATE webhook.webhook_log;
 DROP TABLE typed;
 
+-- A record is the same one, wherever it is written from
+CREATE TABLE reading (at timestamptz, sensor text, v float8, PRIMARY KEY (at, sensor));
+CREATE TABLE tick (at timestamptz PRIMARY KEY, v int);
+SELECT webhook.create_workflow('reading', 'reading', recurrence => 'first') > 0 AS created;
+SELECT webhook.create_workflow('tick', 'tick', recurrence => 'first') > 0 AS created;
+SELECT count(webhook.create_action(name, 'x', 'http://127.0.0.1:9/')) FROM webhook.workflow;
+SET timezone = 'Asia/Tokyo';
+INSERT INTO reading VALUES ('2026-01-01 00:00+00', 'a', 1);
+INSERT INTO tick VALUES ('2026-01-01 00:00+00', 1);
+SET timezone = 'UTC';
+UPDATE reading SET v = 2;
+UPDATE tick SET v = 2;
+SELECT record_id FROM webhook.webhook_log ORDER BY log_id;
+SELECT body FROM webhook.webhook_log, webhook.preview(action_id, record_id) ORDER BY log_id;
+TRUNCATE webhook.webhook_log;
+DROP TABLE reading, tick;
+
 -- Partitions: the parent is the module; a row that moves is updated
 CREATE TABLE event (id int, region text, v int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
 CREATE TABLE event_eu PARTITION OF event FOR VALUES IN ('eu');

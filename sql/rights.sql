@@ -4,6 +4,7 @@ CREATE EXTENSION IF NOT EXISTS webhook;
 RESET client_min_messages;
 DELETE FROM webhook.webhook_log;
 DELETE FROM webhook.mail_log;
+ALTER SEQUENCE webhook.webhook_log_log_id_seq RESTART;
 \set VERBOSITY terse
 CREATE SCHEMA crm;
 SET search_path = crm;

@@ -41,6 +41,7 @@ SELECT webhook.next_run('');
 SELECT webhook.next_run('1 hour', now(), 'Nowhere');
 SELECT webhook.next_run(NULL), webhook.next_run('1 hour', 'infinity');
 \set VERBOSITY default
+SELECT webhook.next_run('every hour');
 
 -- Europe/Berlin puts its clocks forward on 2027-03-28 at 2:00: what is skipped runs
 -- at the change, what goes by the clock goes on

@@ -434,8 +434,10 @@ create_action(PG_FUNCTION_ARGS)
 	if (webhook_action_table_count(row.workflow_id) >= webhook_max_actions_per_workflow)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("workflow \"%s\" already has %d actions", workflow,
-						webhook_max_actions_per_workflow),
+				 errmsg_plural("workflow \"%s\" already has %d action",
+							   "workflow \"%s\" already has %d actions",
+							   webhook_max_actions_per_workflow, workflow,
+							   webhook_max_actions_per_workflow),
 				 errhint("Make another workflow, or raise webhook.max_actions_per_workflow.")));
 	PG_RETURN_INT32(webhook_action_table_insert(&row));
 }

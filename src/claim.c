@@ -28,6 +28,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
+#define N_SAMPLE 8				/* deliveries that tell how large the others are */
+
 #define DELIVERY_COLUMNS \
 	" l.log_id, l.action_id, l.ordered, l.webhook_id, l.operation," \
 	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
@@ -146,6 +149,26 @@ read_deliveries(MemoryContext context, WebhookCursor *cursor)
 	return result;
 }
 
+static Size
+get_size(List *deliveries)
+{
+	Size		size = 0;
+	ListCell   *lc;
+
+	foreach(lc, deliveries)
+	{
+		WebhookDelivery *delivery = lfirst(lc);
+
+		if (delivery->record != NULL)
+			size += VARSIZE(delivery->record);
+		if (delivery->old_record != NULL)
+			size += VARSIZE(delivery->old_record);
+		if (delivery->computed != NULL)
+			size += VARSIZE(delivery->computed);
+	}
+	return size;
+}
+
 List *
 webhook_claim_due(int32 action_id, bool ordered, int worker,
 				  WebhookCursor *cursor, TimestampTz now, int limit,
@@ -155,25 +178,46 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 	Oid			types[6] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
 	INT8OID, INT2OID};
 	MemoryContext context = CurrentMemoryContext;
-	Datum		values[6];
 	List	   *result;
+	int			wanted = Min(limit, N_SAMPLE);
 
 	if (!ordered &&
 		webhook_log_claim(action_id, worker, cursor, now, limit, &result, exhausted))
 		return result;
-	SPI_connect();
-	values[0] = Int32GetDatum(action_id);
-	values[1] = TimestampTzGetDatum(now);
-	values[2] = TimestampTzGetDatum(cursor->retry_at);
-	values[3] = Int64GetDatum(cursor->log_id);
-	values[4] = Int64GetDatum(limit);
-	values[5] = Int16GetDatum(worker);
-	execute_claim(webhook_statement_prepare(&plans[ordered],
-											ordered ? claim_ordered_sql : claim_sql,
-											6, types), values);
-	result = read_deliveries(context, cursor);
-	*exhausted = list_length(result) < limit;
-	SPI_finish();
+
+	/* A statement can't stop at a size: a few first, and then what has room. */
+	result = NIL;
+	*exhausted = false;
+	while (wanted > 0 && !*exhausted)
+	{
+		Datum		values[6];
+		List	   *claimed;
+		Size		size;
+		MemoryContext old;
+
+		SPI_connect();
+		values[0] = Int32GetDatum(action_id);
+		values[1] = TimestampTzGetDatum(now);
+		values[2] = TimestampTzGetDatum(cursor->retry_at);
+		values[3] = Int64GetDatum(cursor->log_id);
+		values[4] = Int64GetDatum(wanted);
+		values[5] = Int16GetDatum(worker);
+		execute_claim(webhook_statement_prepare(&plans[ordered],
+												ordered ? claim_ordered_sql : claim_sql,
+												6, types), values);
+		claimed = read_deliveries(context, cursor);
+		SPI_finish();
+		*exhausted = list_length(claimed) < wanted;
+		old = MemoryContextSwitchTo(context);
+		result = list_concat(result, claimed);
+		MemoryContextSwitchTo(old);
+		wanted = limit - list_length(result);
+		size = get_size(result);
+		if (size >= MAX_CLAIM_SIZE)
+			break;
+		if (size > 0)
+			wanted = Min(wanted, (MAX_CLAIM_SIZE - size) / (size / list_length(result) + 1));
+	}
 	return result;
 }
 

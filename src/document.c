@@ -225,6 +225,15 @@ webhook_document_check(Datum document)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a workflow of the document is not one of webhook.export"),
 				 errhint("It is an object, and its \"actions\" are an array.")));
+	if (read_rows("SELECT 1 FROM json_array_elements($1->'workflows') w,"
+				  " json_array_elements(w->'actions') a"
+				  " WHERE json_typeof(a) <> 'object'"
+				  " OR json_typeof(a->'retry_schedule') <> 'array' LIMIT 1",
+				  1, types, &document, 1) != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an action of the document is not one of webhook.export"),
+				 errhint("It is an object, and its \"retry_schedule\", if it has one, is an array.")));
 	rows = read_rows(unknown_sql, 1, types, &document, 2);
 	if (rows != NIL)
 	{

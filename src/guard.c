@@ -24,6 +24,19 @@ is_general(int sqlerrcode)
 		ERRCODE_TO_CATEGORY(ERRCODE_ADMIN_SHUTDOWN);
 }
 
+/*
+ * What a function of the user's does not find it may name without a schema: the
+ * search path is not the user's here (webhook_scope_enter).
+ */
+static bool
+is_lost(const ErrorData *error)
+{
+	return error->context != NULL &&
+		(error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
+		 error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		 error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT);
+}
+
 char *
 webhook_guard_call(WebhookGuarded function, void *arg)
 {
@@ -52,7 +65,9 @@ webhook_guard_call(WebhookGuarded function, void *arg)
 		CurrentResourceOwner = owner;
 		if (is_general(error->sqlerrcode))
 			ReThrowError(error);
-		problem = error->message;
+		problem = !is_lost(error) ? error->message :
+			psprintf("%s; a function that is called here needs a search_path of its own (ALTER FUNCTION ... SET search_path), or schemas in its names",
+					 error->message);
 	}
 	PG_END_TRY();
 	return problem;

@@ -283,10 +283,11 @@ webhook_lane_appetite(WebhookLane *lane, int budget)
 	appetite = Max(get_limit(lane) - lane->in_flight, 0) + prefetch - lane->n_ready;
 	if (lane->action != NULL && lane->action->rate_limit > 0)
 		appetite = Min(appetite, prefetch + 1 - lane->n_ready);
+	/* However large records are, they go one by one. */
 	if (lane->average_size > 0)
 		appetite = Min(appetite,
-					   Max((int) (MAX_CLAIM_BYTES / lane->average_size) -
-						   lane->n_ready, 0));
+					   Max((int) (MAX_CLAIM_BYTES / lane->average_size), 1) -
+					   lane->n_ready);
 	return Max(Min(appetite, budget), 0);
 }
 

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_index.h"
@@ -24,6 +25,7 @@
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
+#include "pgtime.h"
 #include "record.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
@@ -81,6 +83,13 @@ typedef struct RecordSource
 	TupleTableSlot *slot;		/* ... from what is in the tuple */
 	MemoryContext context;
 } RecordSource;
+
+/*
+ * A row of this size may be too large for jsonb (256 MB), whatever its types.
+ * One of which less is on the page itself, compressed or not, is no such row.
+ */
+#define LARGE_RECORD (16 * 1024 * 1024)
+#define LARGE_TUPLE (64 * 1024)
 
 static HTAB *sources = NULL;
 
@@ -395,9 +404,8 @@ webhook_record_leave_output(int level)
 		AtEOXact_GUC(false, level);
 }
 
-/* The record's primary key as text; NULL if the module has none. */
 static char *
-format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+format_key(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
@@ -412,6 +420,32 @@ format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 
 	key = heap_form_tuple(source->key_desc, values, nulls);
 	return OidOutputFunctionCall(F_RECORD_OUT, HeapTupleGetDatum(key));
+}
+
+/*
+ * The record's primary key as text; NULL if the module has none.  Whoever writes
+ * the record, it is the same record: a timestamptz in its key is given in UTC.
+ */
+static char *
+format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+{
+	static pg_tz *utc = NULL;
+	pg_tz	   *session = session_timezone;
+	char	   *record_id;
+
+	if (utc == NULL)
+		utc = pg_tzset("GMT");
+	session_timezone = utc;
+	PG_TRY();
+	{
+		record_id = format_key(source, tuple, desc);
+	}
+	PG_FINALLY();
+	{
+		session_timezone = session;
+	}
+	PG_END_TRY();
+	return record_id;
 }
 
 static void
@@ -540,6 +574,29 @@ convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
+static bool
+is_large(HeapTuple tuple, TupleDesc desc)
+{
+	Size		size = 0;
+
+	if (tuple == NULL ||
+		(!HeapTupleHasExternal(tuple) && tuple->t_len < LARGE_TUPLE))
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		bool		isnull;
+		Datum		value;
+
+		if (TupleDescAttr(desc, i)->attlen != -1 ||
+			TupleDescAttr(desc, i)->attisdropped)
+			continue;
+		value = heap_getattr(tuple, i + 1, desc, &isnull);
+		if (!isnull)
+			size += toast_raw_datum_size(value);
+	}
+	return size > LARGE_RECORD;
+}
+
 typedef struct FillArguments
 {
 	WebhookRecord *record;
@@ -571,7 +628,7 @@ webhook_record_read(WebhookRecord *record, Relation rel, HeapTuple tuple,
 
 	memset(record, 0, sizeof(WebhookRecord));
 	record->record_id = format_record_id(source, tuple, desc);
-	if (source->is_guarded)
+	if (source->is_guarded || is_large(tuple, desc) || is_large(old_tuple, desc))
 	{
 		char	   *problem = webhook_guard_call(fill, &args);
 

@@ -14,9 +14,16 @@
 #include "request.h"
 #include "settings.h"
 #include "signature.h"
+#include "url.h"
 #include "utils/formatting.h"
 
 #define USER_AGENT "webhook/" WEBHOOK_VERSION " (PostgreSQL)"
+
+/*
+ * URL, headers and credentials together.  libcurl has room for a megabyte, and
+ * takes the want of more for a want of memory, which would seem to pass.
+ */
+#define MAX_HEAD (512 * 1024)
 
 /* Parts of names of headers whose values are nobody's business. */
 static const char *const secret_words[] = {
@@ -97,6 +104,30 @@ add_filled_header(WebhookRequest *request, const char *name,
 	add_header(request, name, webhook_utf8(value.data, value.len), is_secret(name));
 }
 
+static void
+check_head(const WebhookRequest *request, const WebhookAction *action)
+{
+	Size		size = strlen(request->url);
+	ListCell   *lc;
+
+	foreach(lc, request->headers)
+	{
+		WebhookHeader *header = lfirst(lc);
+
+		size += strlen(header->name) + strlen(header->value);
+	}
+	if (action->username != NULL)
+		size += strlen(action->username);
+	if (action->password != NULL)
+		size += strlen(action->password);
+	if (size > MAX_HEAD)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("URL and headers of %zu bytes exceed the limit of %d bytes",
+						size, MAX_HEAD),
+				 errhint("Send large values in the body: with parameters.")));
+}
+
 WebhookRequest *
 webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 {
@@ -110,6 +141,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 	initStringInfo(&text);
 	webhook_template_fill(action->url_template, event, encode_for_url, &text);
 	request->url = webhook_utf8(text.data, text.len);
+	webhook_url_check_filled(action->url_template, request->url);
 
 	forboth(lc, action->header_names, lc2, action->header_templates)
 		add_filled_header(request, lfirst(lc), lfirst(lc2), event);
@@ -120,6 +152,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 		add_header(request, "Accept", "*/*", false);
 	if (!has_header(request, "User-Agent"))
 		add_header(request, "User-Agent", USER_AGENT, false);
+	check_head(request, action);
 
 	initStringInfo(&text);
 	webhook_payload_render(action->payload, event, action->module_name, &text);

@@ -93,6 +93,12 @@ PG_FUNCTION_INFO_V1(next_run);
  * ---------------------------------------------------------------------
  */
 
+static int
+hint_at_schedules(void)
+{
+	return errhint("Write an interval, such as '15 minutes', or a cron line of minute, hour, day of the month, month and day of the week, such as '0 9 * * 1-5'.");
+}
+
 static void
 fail_schedule(const char *schedule, const char *detail)
 {
@@ -100,7 +106,7 @@ fail_schedule(const char *schedule, const char *detail)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid schedule: \"%s\"", schedule),
 			 detail != NULL ? errdetail("%s", detail) : 0,
-			 errhint("Write an interval, such as '15 minutes', or a cron line of minute, hour, day of the month, month and day of the week, such as '0 9 * * 1-5'.")));
+			 hint_at_schedules()));
 }
 
 /* A number or name of a field at *p, which is moved behind it; -1: neither. */
@@ -222,16 +228,25 @@ is_line(const char *schedule)
 	return n == N_FIELDS && strspn(schedule, "0123456789,-/ \t") == strlen(schedule);
 }
 
+static void
+on_interval_error(void *arg)
+{
+	(void) hint_at_schedules();
+}
+
 static Interval *
 parse_interval(const char *schedule)
 {
+	ErrorContextCallback context = {error_context_stack, on_interval_error, NULL};
 	Interval   *interval;
 
 	/* Raises an error of its own for what is no interval. */
+	error_context_stack = &context;
 	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
 													 CStringGetDatum(schedule),
 													 ObjectIdGetDatum(InvalidOid),
 													 Int32GetDatum(-1)));
+	error_context_stack = context.previous;
 	if (interval->month < 0 || interval->day < 0 || interval->time < 0 ||
 		(interval->month == 0 && interval->day == 0 &&
 		 interval->time < USECS_PER_SEC))

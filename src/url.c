@@ -89,6 +89,45 @@ append_stand_in(StringInfo out, const char *value, int len)
 	appendStringInfoChar(out, 'x');
 }
 
+/* How many steps of the path mean this step or the one above it (RFC 3986, section 3.3)? */
+static int
+count_dot_steps(const char *url)
+{
+	const char *p = strstr(url, "://");
+	int			count = 0;
+
+	p = p == NULL ? url : p + 3;
+	p += strcspn(p, "/?#");
+	while (*p == '/')
+	{
+		int			dots = 0;
+
+		for (p++; *p == '.' || pg_strncasecmp(p, "%2e", 3) == 0; dots++)
+			p += *p == '.' ? 1 : 3;
+		if ((dots == 1 || dots == 2) && strchr("/?#", *p) != NULL)
+			count++;
+		p += strcspn(p, "/?#");
+	}
+	return count;
+}
+
+void
+webhook_url_check_filled(const WebhookTemplate *tmpl, const char *url)
+{
+	int			count = count_dot_steps(url);
+	StringInfoData sample;
+
+	if (count == 0)
+		return;
+	initStringInfo(&sample);
+	webhook_template_outline(tmpl, append_stand_in, &sample);
+	if (count > count_dot_steps(sample.data))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("a value makes \".\" or \"..\" a step of the URL's path, which leads elsewhere"),
+				 errhint("Put the value into the query of the URL, behind \"?\", or take one that is never so.")));
+}
+
 void
 webhook_url_check(const char *url)
 {

@@ -202,6 +202,33 @@ $session->quit;
 is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, error), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'staged'::regclass}),
 	'1, 2 the record could not be made into JSON: broken', 'a broken cast fails the delivery, not the writer');
 
+# A record that is larger than what is claimed at once holds up none that come after
+# it, and one that is too large for jsonb does not fail its writer.
+$node->safe_psql('postgres', qq{
+	CREATE TABLE large (id int PRIMARY KEY, content bytea);
+	SELECT webhook.create_workflow('large', 'large');
+	SELECT webhook.create_action('large', 'send', '$url', parameters => '{"id": "\${id}"}');
+	INSERT INTO large VALUES (1, convert_to(repeat('x', 9000000), 'UTF8'))});
+ok(wait_for_sql($node, q{SELECT status = 'Success' FROM webhook.webhook_log WHERE module = 'large'::regclass}), 'a large record');
+$node->safe_psql('postgres', q{
+	INSERT INTO large VALUES (2, convert_to(repeat('x', 140000000), 'UTF8')), (3, '')});
+ok(wait_for_sql($node, q{SELECT string_agg(concat_ws(' ', record_id, status, split_part(error, ':', 1)), ', ' ORDER BY log_id) FROM webhook.webhook_log WHERE module = 'large'::regclass},
+	'1 Success, 2 Failed the record could not be made into JSON, 3 Success'),
+	'one too large for jsonb, and one that comes after them');
+
+# However many are wanted, no more is claimed than a worker has room for.
+$node->safe_psql('postgres', qq{
+	SELECT webhook.create_action('large', 'in order', '$url', parameters => '{"id": "\${id}"}', ordered => true);
+	CREATE TABLE sample_record AS SELECT jsonb_build_object('id', 1, 'content', repeat('x', 20000000)) AS record;
+	INSERT INTO webhook.webhook_log (workflow_id, action_id, module, operation, record_id, record, ordered, retry_at, owner)
+		SELECT workflow_id, action_id, 'large'::regclass, 'INSERT', i, record, true, now(), 'postgres'::regrole
+		FROM webhook.action, sample_record, generate_series(1, 50) i WHERE title = 'in order'});
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log JOIN webhook.action USING (action_id) WHERE title = 'in order' AND status = 'Success'}, 50),
+	'fifty large records in order');
+is(worker_pid($node), $worker, 'by the same worker');
+($memory) = PostgreSQL::Test::Utils::slurp_file("/proc/$worker/status") =~ /VmHWM:\s+(\d+) kB/;
+cmp_ok($memory, '<', 600_000, 'a few at a time');
+
 # Generated columns that are in no row are computed for it, and for the one before.
 SKIP:
 {
