@@ -1069,7 +1069,7 @@ CREATE FUNCTION webhook.log_changed() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'log_changed';
 COMMENT ON FUNCTION webhook.log_changed IS 'internal: statement trigger on webhook_log; wakes the worker after a change by hand';
 
-CREATE TRIGGER log_changed AFTER INSERT OR UPDATE ON webhook.webhook_log
+CREATE TRIGGER log_changed AFTER INSERT OR UPDATE OR DELETE ON webhook.webhook_log
 	FOR EACH STATEMENT EXECUTE FUNCTION webhook.log_changed();
 ALTER TABLE webhook.webhook_log ENABLE ALWAYS TRIGGER log_changed;
 COMMENT ON TRIGGER log_changed ON webhook.webhook_log IS 'wakes the worker after a change by hand';

@@ -72,6 +72,18 @@ ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status <
 	'and then they go');
 is(join(' ', map { $_->{body} =~ /"v": (\d+)/ } grep { $_->{body} =~ /"id": 1,/ } ($receiver->requests('/ok'))),
 	'101 102', 'in order');
+
+# One that is deleted by hand holds up nothing any more, and the worker is told: its next survey is half a minute away.
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/status/503') . "')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 103 WHERE id = 1');
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Failed'}, '1'), 'one fails');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/ok') . "')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 104 WHERE id = 1');
+my $deleted_at = time;
+$node->safe_psql('postgres', q{DELETE FROM webhook.webhook_log WHERE status = 'Failed'});
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status <> 'Success'}, '0'),
+	'the one behind a deleted one goes');
+cmp_ok(time - $deleted_at, '<', 20, 'at once');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
 # max_in_flight: never more than so many at the same time, over both workers.
