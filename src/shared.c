@@ -41,6 +41,7 @@ typedef struct SharedState
 {
 	LWLock	   *lock;
 	Latch	   *launcher_latch;
+	TimestampTz clock_was;		/* before it was turned back; 0: it was not */
 	bool		any_request;	/* more requests than fit */
 	int			n_requests;
 	Oid			requests[MAX_REQUESTS];
@@ -568,6 +569,25 @@ webhook_shared_set_error(const char *message)
 	strlcpy(my_slot->info.last_error, message, WEBHOOK_ERROR_SIZE);
 	my_slot->info.last_error_at = GetCurrentTimestamp();
 	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_set_clock_was(TimestampTz clock_was)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->clock_was = Max(shared->clock_was, clock_was);
+	LWLockRelease(shared->lock);
+}
+
+TimestampTz
+webhook_shared_clock_was(void)
+{
+	TimestampTz clock_was;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	clock_was = shared->clock_was;
+	LWLockRelease(shared->lock);
+	return clock_was;
 }
 
 bool

@@ -144,6 +144,13 @@ extern void webhook_shared_set_error(const char *message);
 /* Have commits told something since it was last taken? */
 extern bool webhook_shared_is_told(void);
 
+/*
+ * The clock was turned back, and showed this time before; the latest such time.
+ * 0: no worker has seen that happen.
+ */
+extern void webhook_shared_set_clock_was(TimestampTz clock_was);
+extern TimestampTz webhook_shared_clock_was(void);
+
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);
 
