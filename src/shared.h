@@ -123,6 +123,9 @@ extern bool webhook_shared_is_worker(void);
 /* Is a worker of this number there, for this database? */
 extern bool webhook_shared_has_worker(int number);
 
+/* Which others of this database have started since it was last taken: a bit each. */
+extern uint32 webhook_shared_take_started(void);
+
 extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
 /* The same for a run's process: returns its database. */
 extern Oid	webhook_shared_attach_run(int index);
