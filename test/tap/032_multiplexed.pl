@@ -123,11 +123,19 @@ for my $round (1 .. 3)
 	is($small->{n}{'HTTP/2.0'}, 200, 'as many requests');
 	is($small->{on}{'HTTP/2.0'}, $connection, '... on one connection');
 
-	my $large = deliver('large', 10);
+	# How far a request has come when it is refused is a matter of luck.
+	my $again = 0;
+	my %on;
+	my $until = time + $WebhookTest::patience;
+	while (!$again && time < $until)
+	{
+		my $large = deliver('large', 10);
 
-	is($large->{n}{'HTTP/2.0'}, 10, 'requests that are refused');
-	is($large->{on}{'HTTP/2.0'}, $connection, '... on the same');
-	cmp_ok($large->{n}{'HTTP/1.1'}, '>', 0, '... are sent again by HTTP/1.1');
+		$on{ $large->{on}{'HTTP/2.0'} }++;
+		$again += $large->{n}{'HTTP/1.1'};
+	}
+	is(join(', ', keys %on), $connection, 'requests that are refused, on the same');
+	cmp_ok($again, '>', 0, '... of which some are sent again by HTTP/1.1');
 }
 is(sql(q{SELECT string_agg(DISTINCT http_status || coalesce(': ' || error, ''), ', ') FROM webhook.webhook_log}),
 	'200, 503: receiver answered 503 Service Unavailable', 'no answer is lost');
