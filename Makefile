@@ -89,6 +89,7 @@ OBJS = \
 	src/purge.o \
 	src/survey.o \
 	src/share.o \
+	src/absence.o \
 	src/recovery.o \
 	src/transaction.o \
 	src/turn.o \

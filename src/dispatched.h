@@ -16,6 +16,7 @@ typedef struct WebhookDispatched
 {
 	int64		log_id;
 	int			worker;			/* -1: none */
+	TimestampTz dispatched_at;	/* DT_NOBEGIN: unknown */
 } WebhookDispatched;
 
 /*
@@ -30,9 +31,9 @@ extern List *webhook_dispatched_look(int32 action_id, WebhookCursor *cursor,
 extern List *webhook_dispatched_find(List *log_ids);
 
 /*
- * Queue again what is Dispatched of these (int64 *), but what somebody has
- * locked.  Returns a list of WebhookHint * of what was.
+ * Queue these (WebhookDispatched *) again, but what somebody has locked, or
+ * claimed since they were looked at.  Returns a list of WebhookHint * of what was.
  */
-extern List *webhook_dispatched_recover(List *log_ids);
+extern List *webhook_dispatched_recover(List *dispatched);
 
 #endif							/* WEBHOOK_DISPATCHED_H */

@@ -11,10 +11,16 @@
  *
  * A delivery is a left-over if it is Dispatched by a worker of this number
  * and this process does not hold it, or, which the first one sees to, by one
- * that is no more and has no successor.  So the first one looks again when there
- * are to be fewer of them.  No clock is asked.  Until it is found it is due and unfinished:
+ * that is no more and has no successor, or none that could start.  So the first one
+ * looks again when there are to be fewer of them, and when one is missed.  Whether
+ * it is a left-over no clock is asked.  Until it is found it is due and unfinished:
  * webhook.wait waits for it, and later ones of the same record don't overtake
  * it in an ordered action.
+ *
+ * A worker that is missed may start at any moment, and look for the same.  But it
+ * claims nothing before others can see that it is there, so that what was
+ * Dispatched before it was seen not to be there is a left-over; and whoever is
+ * the first queues it again, which undoes that claim, and no later one.
  *
  * Runs in the worker.
  *
@@ -22,6 +28,7 @@
  */
 #include "postgres.h"
 
+#include "absence.h"
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "dispatched.h"
@@ -73,6 +80,7 @@ void
 webhook_recovery_init(int number)
 {
 	my_number = number;
+	webhook_absence_init(number);
 	part_context = AllocSetContextCreate(TopMemoryContext, "webhook recovery",
 										 ALLOCSET_SMALL_SIZES);
 	held_context = AllocSetContextCreate(TopMemoryContext, "webhook left-overs",
@@ -92,17 +100,16 @@ is_known(const WebhookDispatched *d)
 	if (d->worker == my_number)
 		return webhook_lane_holds(d->log_id) || webhook_settle_holds(d->log_id);
 
-	/*
-	 * What has no worker is the first one's business.  Were it several ones', one
-	 * could take it from another that has found it, and claimed it, by now.
-	 */
-	if (my_number != 0)
+	/* What has no worker is the first one's business. */
+	if (!webhook_absence_is_first())
 		return true;
 	if (d->worker < 0)
 		return false;
 	/* One that there is to be finds its own when it starts. */
-	return d->worker < webhook_workers_per_database ||
-		webhook_shared_has_worker(d->worker);
+	if (d->worker < webhook_workers_per_database &&
+		!webhook_absence_is_missed(d->worker))
+		return true;
+	return webhook_shared_has_worker(d->worker);
 }
 
 /* By a worker that is about to end, and has no successor? */
@@ -135,7 +142,7 @@ recover(List *dispatched)
 		WebhookDispatched *d = lfirst(lc);
 
 		if (!is_known(d))
-			left_over = lappend(left_over, &d->log_id);
+			left_over = lappend(left_over, d);
 		else if (is_ending(d))
 			stepping_held = lappend(stepping_held, &d->log_id);
 	}
@@ -147,8 +154,11 @@ recover(List *dispatched)
 		tell_lane(lfirst(lc));
 
 	/* What somebody has locked is not waited for, but come back to. */
-	if (list_length(hints) < list_length(left_over))
-		stepping_held = list_concat(stepping_held, left_over);
+	if (list_length(hints) == list_length(left_over))
+		return;
+	foreach(lc, left_over)
+		stepping_held = lappend(stepping_held,
+								&((WebhookDispatched *) lfirst(lc))->log_id);
 }
 
 static void
@@ -181,6 +191,8 @@ webhook_recovery_step(TimestampTz now)
 	TimestampTz started_at = GetCurrentTimestamp();
 	int			budget = STEP_SIZE;
 
+	if (webhook_absence_look(now))
+		webhook_recovery_again();
 	is_stepping = !is_done && (!is_begun || now >= next_step_at);
 	if (!is_stepping)
 		return;
@@ -257,11 +269,15 @@ webhook_recovery_commit(void)
 void
 webhook_recovery_again(void)
 {
-	if (my_number != 0 || !is_done)
+	if (!webhook_absence_is_first())
 		return;
+	/* One that is not through begins anew: it has seen some of it already. */
+	if (is_done)
+	{
+		n_steps = 0;
+		n_recovered = 0;
+	}
 	is_begun = is_done = false;
-	n_steps = 0;
-	n_recovered = 0;
 	next_step_at = 0;
 	webhook_shared_set_recovering(true);
 	webhook_survey_ask();

@@ -22,7 +22,10 @@ extern void webhook_recovery_step(TimestampTz now);
 extern void webhook_recovery_commit(void);
 extern void webhook_recovery_restart(void);
 
-/* There are to be fewer workers: what those leave behind is looked for. */
+/*
+ * There are to be fewer workers, or one is missed: what it has left behind is looked
+ * for by the first one.
+ */
 extern void webhook_recovery_again(void);
 
 /* When the next step is due; 0: there is none that is waited for. */

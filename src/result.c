@@ -39,7 +39,7 @@ static const char *const attempt_sql =
 	" $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 
 static const char *const successors_sql =
-	"SELECT n.log_id FROM unnest($1::integer[], $2::text[])"
+	"SELECT n.log_id, r.action_id FROM unnest($1::integer[], $2::text[])"
 	" AS r (action_id, record_id), LATERAL ("
 	" SELECT q.log_id FROM webhook.webhook_log q"
 	" WHERE q.ordered AND q.retry_at IS NOT NULL"
@@ -186,11 +186,12 @@ find_successors(List *results, MemoryContext context)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		int64	   *log_id = palloc(sizeof(int64));
+		WebhookSuccessor *successor = palloc(sizeof(WebhookSuccessor));
 		bool		isnull;
 
-		*log_id = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
-		successors = lappend(successors, log_id);
+		successor->log_id = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
+		successor->action_id = DatumGetInt32(webhook_statement_value(i, 2, &isnull));
+		successors = lappend(successors, successor);
 		MemoryContextSwitchTo(old);
 	}
 	return successors;

@@ -11,11 +11,17 @@
 #include "log_row.h"
 #include "nodes/pg_list.h"
 
+/* A delivery that another one of its record held up. */
+typedef struct WebhookSuccessor
+{
+	int64		log_id;
+	int32		action_id;
+} WebhookSuccessor;
+
 /*
  * Record results (WebhookResult *) with their attempt rows.  "by_statement" is
  * the slower way, which takes rows as they come: an attempt that is there
- * already stays.  Returns the log_ids (int64 *) of what may follow in ordered
- * actions.
+ * already stays.  Returns what may follow in ordered actions (WebhookSuccessor *).
  */
 extern List *webhook_result_record(List *results, bool by_statement);
 

@@ -483,7 +483,7 @@ define_deliveries(void)
 	define_int("webhook.workers_per_database",
 			   "Sets the number of processes that send webhooks of one database.",
 			   "They count towards max_worker_processes.",
-			   &webhook_workers_per_database, 1, 1, 32, 0);
+			   &webhook_workers_per_database, 1, 1, WEBHOOK_MAX_WORKERS, 0);
 	define_int("webhook.max_in_flight",
 			   "Sets the maximum number of requests that one worker has under way.",
 			   "Each takes a file descriptor or two.",

@@ -23,6 +23,9 @@ typedef struct WebhookSchedule
 #define WEBHOOK_MAIL_EVERY 2
 #define WEBHOOK_MAIL_FINAL 4
 
+/* At most, for one database; shared.c has a bit for each. */
+#define WEBHOOK_MAX_WORKERS 32
+
 extern bool webhook_enabled;
 extern int	webhook_workers_per_database;
 extern int	webhook_timeout;	/* ms */

@@ -153,30 +153,21 @@ note_settled(const WebhookFlight *flight)
 	}
 }
 
+/* Each is asked for in its own lane: another's may be disabled, or this one. */
 static void
-note_successors(List *successors, List *flights)
+note_successors(List *successors)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	ListCell   *lc;
 
-	/* All of one settlement are asked for in the first ordered lane. */
-	foreach(lc, flights)
+	foreach(lc, successors)
 	{
-		WebhookFlight *flight = lfirst(lc);
+		WebhookSuccessor *successor = lfirst(lc);
+		WebhookLane *lane = webhook_lane_find(successor->action_id);
+		int64	   *copy = palloc(sizeof(int64));
 
-		if (flight->ordered)
-		{
-			ListCell   *lc2;
-
-			foreach(lc2, successors)
-			{
-				int64	   *copy = palloc(sizeof(int64));
-
-				*copy = *(int64 *) lfirst(lc2);
-				flight->lane->successors = lappend(flight->lane->successors, copy);
-			}
-			break;
-		}
+		*copy = successor->log_id;
+		lane->successors = lappend(lane->successors, copy);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -200,7 +191,7 @@ settle_group(List *flights)
 		webhook_mail_survey();
 	foreach(lc, flights)
 		note_settled(lfirst(lc));
-	note_successors(successors, flights);
+	note_successors(successors);
 }
 
 typedef enum SettleOutcome

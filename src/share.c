@@ -65,7 +65,12 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 	if (exhausted)
 	{
 		lane->has_backlog = false;
-		if (lane->has_future)
+
+		/*
+		 * What this turn has recorded may be due already, and lie in front of the
+		 * cursor: the next one looks there.
+		 */
+		if (lane->has_future && (lane->next_due == 0 || lane->next_due > now))
 		{
 			lane->next_due = webhook_queue_next_due(lane->action_id, now);
 			lane->has_future = lane->next_due != 0;

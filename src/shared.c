@@ -35,12 +35,14 @@ typedef struct WorkerSlot
 	WebhookSlotInfo info;
 	Latch	   *latch;			/* NULL: nobody attached */
 	WebhookNews news;			/* not yet taken */
+	uint32		started;		/* others that have since it was last taken */
 } WorkerSlot;
 
 typedef struct SharedState
 {
 	LWLock	   *lock;
 	Latch	   *launcher_latch;
+	TimestampTz clock_was;		/* before it was turned back; 0: it was not */
 	bool		any_request;	/* more requests than fit */
 	int			n_requests;
 	Oid			requests[MAX_REQUESTS];
@@ -438,6 +440,32 @@ webhook_shared_has_worker(int number)
 	return is_there;
 }
 
+uint32
+webhook_shared_take_started(void)
+{
+	uint32		started;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	started = my_slot->started;
+	my_slot->started = 0;
+	LWLockRelease(shared->lock);
+	return started;
+}
+
+/* The lock is held. */
+static void
+tell_others_of_start(void)
+{
+	for (int i = 0; i < shared->n_slots; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->latch != NULL && slot != my_slot &&
+			slot->info.database == my_slot->info.database)
+			slot->started |= (uint32) 1 << my_slot->info.number;
+	}
+}
+
 static void
 detach_worker(int code, Datum arg)
 {
@@ -467,6 +495,7 @@ webhook_shared_attach_worker(int index, Oid *database, int *number)
 	my_slot->info.started_at = GetCurrentTimestamp();
 	*database = my_slot->info.database;
 	*number = my_slot->info.number;
+	tell_others_of_start();
 	LWLockRelease(shared->lock);
 	before_shmem_exit(detach_worker, (Datum) 0);
 }
@@ -568,6 +597,25 @@ webhook_shared_set_error(const char *message)
 	strlcpy(my_slot->info.last_error, message, WEBHOOK_ERROR_SIZE);
 	my_slot->info.last_error_at = GetCurrentTimestamp();
 	LWLockRelease(shared->lock);
+}
+
+void
+webhook_shared_set_clock_was(TimestampTz clock_was)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->clock_was = Max(shared->clock_was, clock_was);
+	LWLockRelease(shared->lock);
+}
+
+TimestampTz
+webhook_shared_clock_was(void)
+{
+	TimestampTz clock_was;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	clock_was = shared->clock_was;
+	LWLockRelease(shared->lock);
+	return clock_was;
 }
 
 bool

@@ -123,6 +123,9 @@ extern bool webhook_shared_is_worker(void);
 /* Is a worker of this number there, for this database? */
 extern bool webhook_shared_has_worker(int number);
 
+/* Which others of this database have started since it was last taken: a bit each. */
+extern uint32 webhook_shared_take_started(void);
+
 extern void webhook_shared_attach_worker(int index, Oid *database, int *number);
 /* The same for a run's process: returns its database. */
 extern Oid	webhook_shared_attach_run(int index);
@@ -143,6 +146,13 @@ extern void webhook_shared_set_error(const char *message);
 
 /* Have commits told something since it was last taken? */
 extern bool webhook_shared_is_told(void);
+
+/*
+ * The clock was turned back, and showed this time before; the latest such time.
+ * 0: no worker has seen that happen.
+ */
+extern void webhook_shared_set_clock_was(TimestampTz clock_was);
+extern TimestampTz webhook_shared_clock_was(void);
 
 /* Take what commits have told; true: look at everything anew. */
 extern bool webhook_shared_take_hints(WebhookHint *hints, int *n);

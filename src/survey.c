@@ -25,6 +25,8 @@
 #define PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */
 #define SHARE 10				/* of the worker's time, a tenth */
 #define REGULAR_SHARE 50		/* and of those that nobody asks for, a fiftieth */
+#define MAX_PAUSE_US (60 * USECS_PER_SEC)	/* however long one has taken: the clock */
+#define MAX_INTERVAL_US (600 * USECS_PER_SEC)	/* may have been set meanwhile */
 
 static bool is_wanted = true;
 static TimestampTz last_at = 0;
@@ -160,5 +162,7 @@ webhook_survey_commit(TimestampTz now, TimestampTz ended_at)
 		return;
 	asked_at = 0;
 	pause = Max(PAUSE_US, (ended_at - now) * (SHARE - 1));
+	pause = Min(pause, MAX_PAUSE_US);
 	interval = Max(INTERVAL_US, (ended_at - now) * (REGULAR_SHARE - 1));
+	interval = Min(interval, MAX_INTERVAL_US);
 }

@@ -29,6 +29,7 @@
 #include "origin.h"
 #include "pgstat.h"
 #include "purge.h"
+#include "queue.h"
 #include "recovery.h"
 #include "runner.h"
 #include "settings.h"
@@ -127,6 +128,27 @@ check_origin(void)
 						my_number, get_database_name(MyDatabaseId))));
 }
 
+/*
+ * What was queued before the clock was turned back is due now.  Until it shows
+ * that time again there may come more: of a transaction that began before, and is
+ * committed after.
+ */
+static void
+catch_up(TimestampTz now, const WebhookHint *hints, int n)
+{
+	TimestampTz clock_was = webhook_shared_clock_was();
+
+	if (clock_was <= now)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		if (hints[i].retry_at > now)
+			webhook_survey_ask();
+	}
+	if (now >= webhook_survey_next())
+		webhook_queue_turn_back(now, clock_was);
+}
+
 /* Take up what commits have told, and what has fallen due. */
 static void
 look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
@@ -161,6 +183,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		webhook_survey_skip(now);
 		return;
 	}
+	catch_up(now, hints, n);
 	webhook_recovery_step(now);
 	webhook_survey_take(hints, n, now);
 }

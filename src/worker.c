@@ -24,7 +24,6 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "queue.h"
 #include "recovery.h"
 #include "runner.h"
 #include "sender.h"
@@ -48,7 +47,6 @@
 
 static int	my_number;
 static char my_database_name[NAMEDATALEN];
-static TimestampTz clock_was = 0;	/* before it was turned back; 0: it was not */
 
 /* Settings of users' sessions must not stop the worker. */
 static void
@@ -178,8 +176,8 @@ reload_settings(void)
 
 /*
  * All that is planned is planned by the clock.  Where that is turned back, a
- * new worker takes over, which knows nothing of the time that was: this one
- * would wait until it comes again.
+ * new worker takes over, whose plans know nothing of the time that was: this one
+ * would wait until it comes again.  What is in the queue is seen to in its turns.
  */
 static void
 check_clock(void)
@@ -189,7 +187,7 @@ check_clock(void)
 
 	if (now + CLOCK_STEP_US < last)
 	{
-		clock_was = last;
+		webhook_shared_set_clock_was(last);
 		ShutdownRequestPending = true;
 		ereport(LOG,
 				(errcode(ERRCODE_SYSTEM_ERROR),
@@ -210,12 +208,6 @@ shut_down(void)
 	webhook_stats_hurry();
 	if (webhook_settle_count() > 0 || webhook_stats_next() != 0)
 		webhook_turn_take();
-	if (clock_was != 0)
-	{
-		webhook_transaction_begin("delivering webhooks");
-		webhook_queue_turn_back(GetCurrentTimestamp(), clock_was);
-		webhook_transaction_commit();
-	}
 	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),

@@ -89,6 +89,49 @@ $node->safe_psql('postgres', "ALTER SYSTEM SET webhook.enabled = on");
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '8'}, 'Success'), 'what was under way is sent again, and now');
 
+# The log is locked at that moment: it is done later.
+sub turn_back
+{
+	my ($pid) = @_;
+
+	set_clock(0);
+	$node->reload;
+	return isnt(worker_pid($node, $pid), $pid, 'another worker');
+}
+
+set_clock(3600);
+$node->safe_psql('postgres', q{
+	DELETE FROM webhook.webhook_log;
+	ALTER SYSTEM SET webhook.enabled = off});
+$node->reload;
+ok(wait_for_sql($node, q{SELECT state FROM webhook.stat_worker}, 'disabled'), 'switched off');
+$node->safe_psql('postgres', 'INSERT INTO good SELECT generate_series(201, 210); ALTER SYSTEM SET webhook.enabled = on');
+$pid = worker_pid($node);
+my $offset = -s $node->logfile;
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE webhook.webhook_log IN SHARE MODE');
+turn_back($pid);
+$pid = worker_pid($node);
+ok(wait_for_sql($node, q{SELECT state || ': ' || last_error FROM webhook.stat_worker}, 'backoff: canceling statement due to lock timeout'), 'it waits, and says so');
+$locker->query_safe('COMMIT');
+$locker->quit;
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Success'}, '10'), 'a locked log: sent once it is free');
+is(worker_pid($node), $pid, 'by the same worker');
+unlike(slurp_file($node->logfile, $offset), qr/webhook worker" \(PID \d+\) exited with exit code 1/, 'and none has failed');
+
+# A transaction that began before is committed after it.
+set_clock(3600);
+my $writer = $node->background_psql('postgres');
+$writer->query_safe('BEGIN; INSERT INTO good VALUES (211)');
+$node->safe_psql('postgres', 'INSERT INTO good VALUES (220)');
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '220'}, 'Success'), 'ahead again');
+turn_back($pid);
+$node->safe_psql('postgres', 'INSERT INTO good VALUES (212)');
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '212'}, 'Success'), 'what is queued now is sent');
+$writer->query_safe('COMMIT');
+$writer->quit;
+ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '211'}, 'Success'), 'what was begun before, once it is committed');
+
 # What nobody has seen happen is told, too: a server that was down meanwhile.
 $node->safe_psql('postgres', q{
 	TRUNCATE webhook.webhook_log CASCADE;

@@ -59,6 +59,30 @@ cmp_ok(time - $begin, '<', 20, 'at once');
 ok(wait_for_delivery($subscriber), 'recorded');
 is($receiver->count, 204, 'each was sent once');
 
+# Prepared transactions, which the subscriber commits when the publisher does; one
+# of them after its process has been started anew.  Its options can't be had later.
+$subscriber->safe_psql('postgres', 'DROP SUBSCRIPTION sub');
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION sub CONNECTION '" . $publisher->connstr . " dbname=postgres' PUBLICATION pub WITH (copy_data = false, two_phase = true)");
+ok(wait_for_sql($subscriber, q{SELECT subtwophasestate FROM pg_subscription}, 'e'), 'subscribed to prepared transactions');
+for my $i (1 .. 3)
+{
+	$publisher->safe_psql('postgres', "BEGIN; INSERT INTO deal VALUES (400 + $i); PREPARE TRANSACTION 'p$i'");
+	ok(wait_for_sql($subscriber, 'SELECT count(*) FROM pg_prepared_xacts', '1'), 'prepared');
+	if ($i == 2)
+	{
+		my $apply = q{FROM pg_stat_subscription WHERE pid IS NOT NULL};
+		my $pid = $subscriber->safe_psql('postgres', "SELECT pid $apply");
+
+		$subscriber->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+		ok(wait_for_sql($subscriber, "SELECT count(*) $apply AND pid <> $pid", '1'), 'another process');
+	}
+	$begin = time;
+	$publisher->safe_psql('postgres', "COMMIT PREPARED 'p$i'");
+	ok($receiver->wait_for(204 + $i), 'committed: sent by the subscriber');
+	cmp_ok(time - $begin, '<', 6, 'at once');
+}
+ok(wait_for_delivery($subscriber), 'recorded');
+
 # Other tables: the worker sleeps on, but for what it does by the clock.
 my $is_asleep = 0;
 my $id = 1000;
