@@ -25,6 +25,7 @@ typedef struct WebhookLane
 	bool		has_backlog;	/* something may be due behind the cursor */
 	bool		has_future;		/* something may fall due later */
 	TimestampTz next_due;		/* 0: nothing known */
+	TimestampTz look_again_at;	/* at what was passed over; 0: nothing was */
 	List	   *successors;		/* int64 *: may go now that another has ended */
 
 	int			n_flights;		/* claimed and not yet settled */

@@ -293,6 +293,13 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
 			cursor->log_id = delivery->log_id;
 		}
+		else
+		{
+			TimestampTz retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
+
+			if (cursor->passed_over == 0 || retry_at < cursor->passed_over)
+				cursor->passed_over = retry_at;
+		}
 	}
 	*exhausted = list_length(*claimed) < limit && size < MAX_CLAIM_SIZE;
 	index_endscan(scan);

@@ -23,6 +23,7 @@
 #include "share.h"
 
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
+#define LOCKED_PAUSE_US USECS_PER_SEC	/* before what was locked is looked at again */
 
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
@@ -62,6 +63,8 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 												   now, appetite, &exhausted));
 		CommandCounterIncrement();
 	}
+	if (lane->cursor.passed_over != 0 && lane->look_again_at == 0)
+		lane->look_again_at = now + LOCKED_PAUSE_US;
 	if (exhausted)
 	{
 		lane->has_backlog = false;
@@ -143,6 +146,9 @@ webhook_share_plan(void)
 		if (lane->next_due != 0 &&
 			(next_due_at == 0 || lane->next_due < next_due_at))
 			next_due_at = lane->next_due;
+		if (lane->look_again_at != 0 &&
+			(next_due_at == 0 || lane->look_again_at < next_due_at))
+			next_due_at = lane->look_again_at;
 	}
 }
 

@@ -133,6 +133,14 @@ look_at_due(TimestampTz now)
 			lane->has_future = true;
 			lane->next_due = 0;
 		}
+
+		/* Who held its lock may have let it go without a change. */
+		if (lane->look_again_at != 0 && lane->look_again_at <= now)
+		{
+			webhook_lane_look_at(lane, lane->cursor.passed_over);
+			lane->cursor.passed_over = 0;
+			lane->look_again_at = 0;
+		}
 	}
 }
 

@@ -146,6 +146,23 @@ is(sql('SELECT state FROM webhook.stat_worker'), 'backoff', 'it is still told of
 sql('DROP TRIGGER refuse ON webhook.webhook_log');
 succeed(q{record_id = '1000'}, 'until it is recorded');
 state_is('running', 'and running');
+
+# A row that is locked when it is to be claimed is looked at again soon, for nobody tells of a lock that is let go.
+$node->append_conf('postgresql.conf', 'webhook.enabled = off');
+$node->reload;
+state_is('disabled', 'nothing is sent for the moment');
+my $locked = add(1, 'quick');
+my $keeper = $node->background_psql('postgres');
+$keeper->query_safe("BEGIN; SELECT FROM webhook.webhook_log WHERE $locked FOR UPDATE");
+$node->append_conf('postgresql.conf', 'webhook.enabled = on');
+$node->reload;
+$others = add(1, 'quick');
+succeed($others, 'the one behind it is sent');
+$begin = time;
+$keeper->query_safe('ROLLBACK');
+$keeper->quit;
+succeed($locked, 'and it, too, once the lock is gone');
+cmp_ok(time - $begin, '<', 15, 'before the next survey');
 is(scalar(grep { $_ != 1 } values %{ $receiver->deliveries }), 0, 'each was sent once');
 
 $receiver->stop;
