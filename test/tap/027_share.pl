@@ -89,6 +89,23 @@ is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT log_id) FROM w
 is($node->safe_psql('postgres', q{SELECT count(*) > 0, min(attempts) > 0 FROM webhook.stat_worker}), 't|t',
 	'both have done some of it');
 
+# More actions that fail than the workers count together: they take no more of
+# the memory that the server shares.
+my $closed = closed_port();
+$node->safe_psql('postgres', qq{SET client_min_messages = warning;
+	CREATE TABLE dead (id int PRIMARY KEY);
+	DO \$\$ BEGIN
+		FOR i IN 1..1700 LOOP
+			PERFORM webhook.create_workflow('dead ' || i, 'dead', 'create');
+			PERFORM webhook.create_action('dead ' || i, 'send', 'http://127.0.0.1:$closed/') FROM generate_series(1, 3);
+		END LOOP;
+	END \$\$});
+my $free = 'SELECT size FROM pg_shmem_allocations WHERE name IS NULL';
+$before = $node->safe_psql('postgres', $free);
+$node->safe_psql('postgres', 'INSERT INTO dead SELECT generate_series(1, 5)');
+ok(wait_for_sql($node, q{SELECT sum(attempts) = 25500 FROM webhook.stat_action WHERE workflow LIKE 'dead %'}), 'thousands of actions fail');
+cmp_ok($before - $node->safe_psql('postgres', $free), '<', 20_000, 'and take no more and more of the shared memory');
+
 $receiver->stop;
 $fast->stop;
 $node->stop;
