@@ -31,6 +31,7 @@
 #define PREFETCH_US 25000		/* claim what is completed in this time */
 #define MAX_CLAIM_BYTES (8 * 1024 * 1024)
 #define MAX_LOCAL_PAUSE 60		/* seconds */
+#define FEW 2					/* in flight: may go whatever others do */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
@@ -376,7 +377,7 @@ has_share(const WebhookLane *lane, int max_in_flight)
 	if (lane->is_suspect && lane->in_flight < in_flight &&
 		suspects_in_flight >= max_in_flight / 2)
 		return false;
-	if (lane->in_flight >= WEBHOOK_LANE_FEW && lane->in_flight < in_flight)
+	if (lane->in_flight >= FEW && lane->in_flight < in_flight)
 		max_in_flight -= max_in_flight / (lane->is_suspect ? 2 : 8);
 	return in_flight < max_in_flight;
 }

@@ -11,9 +11,6 @@
 
 #include "flight.h"
 
-/* In flight, or claimed: what a lane may have whatever others have. */
-#define WEBHOOK_LANE_FEW 2
-
 /* One action.  Lanes live as long as the worker. */
 typedef struct WebhookLane
 {

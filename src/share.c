@@ -34,20 +34,6 @@ get_budget(void)
 	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
 }
 
-/*
- * Of what is free, a lane's part.  One that holds nothing may have a few even so:
- * receivers that hang, and are many, keep what was claimed for them long.
- */
-static int
-get_part(const WebhookLane *lane, int budget, int n_hungry)
-{
-	int			part = budget <= 0 ? 0 : Max(budget / Max(n_hungry, 2), 1);
-
-	if (lane->n_ready == 0 && webhook_settle_stuck() < MAX_READY)
-		return Max(part, WEBHOOK_LANE_FEW);
-	return part;
-}
-
 /* One lane's share; its deliveries are appended to claimed. */
 static void
 claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
@@ -109,13 +95,13 @@ webhook_share_claim(int worker, TimestampTz now)
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			part;
+		int			budget = get_budget() - list_length(claimed);
 
 		if (!lane->has_backlog && lane->successors == NIL)
 			continue;
-		part = get_part(lane, get_budget() - list_length(claimed), n_hungry);
-		if (part > 0)
-			claim_lane(lane, worker, now, part, &claimed);
+		if (budget <= 0)
+			break;
+		claim_lane(lane, worker, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
 		n_hungry--;
 	}
 
@@ -176,8 +162,7 @@ webhook_share_is_hungry(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->successors != NIL ||
-			webhook_lane_appetite(lane, get_part(lane, budget, 1)) > 0)
+		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
 			return true;
 	}
 	return false;
