@@ -315,7 +315,7 @@ WebhookFlight *
 webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
 	WebhookFlight *flight = webhook_flight_make(lane->action_id, delivery);
-	char	   *problem = lane->problem;
+	char	   *problem = NULL;
 	Size		size = 64;
 
 	flight->lane = lane;
@@ -327,7 +327,10 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	lane->average_size = lane->average_size == 0 ? size :
 		(lane->average_size * 7 + size) / 8;
 
-	if (problem == NULL)
+	/* The action may be loaded anew before the log has been told. */
+	if (lane->problem != NULL)
+		problem = MemoryContextStrdup(flight->context, lane->problem);
+	else
 		problem = webhook_flight_render(flight, lane->action, delivery);
 	if (problem != NULL)
 	{
