@@ -146,10 +146,11 @@ webhook_flight_send(WebhookFlight *flight, WebhookAction *action, TimestampTz no
 		send->headers[n++] = psprintf("%s: %s", header->name, header->value);
 	}
 	send->headers[n] = NULL;
+	/* The action may be loaded anew before the answer is there. */
 	if (action->username != NULL)
 	{
-		send->username = action->username;
-		send->password = action->password == NULL ? "" : action->password;
+		send->username = pstrdup(action->username);
+		send->password = pstrdup(action->password == NULL ? "" : action->password);
 	}
 	send->client_certificate = get_certificate_path(action);
 	send->body = request->body;

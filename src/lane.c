@@ -37,6 +37,7 @@
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
 static int	total_ready = 0;
+static int	suspects_in_flight = 0; /* of lanes that are suspect */
 
 /* However the worker ends, what it had in flight takes no others' places. */
 static void
@@ -315,7 +316,7 @@ WebhookFlight *
 webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
 	WebhookFlight *flight = webhook_flight_make(lane->action_id, delivery);
-	char	   *problem = lane->problem;
+	char	   *problem = NULL;
 	Size		size = 64;
 
 	flight->lane = lane;
@@ -327,7 +328,10 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	lane->average_size = lane->average_size == 0 ? size :
 		(lane->average_size * 7 + size) / 8;
 
-	if (problem == NULL)
+	/* The action may be loaded anew before the log has been told. */
+	if (lane->problem != NULL)
+		problem = MemoryContextStrdup(flight->context, lane->problem);
+	else
 		problem = webhook_flight_render(flight, lane->action, delivery);
 	if (problem != NULL)
 	{
@@ -345,17 +349,38 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
  * ---------------------------------------------------------------------
  */
 
+static void
+count_in_flight(WebhookLane *lane, int change)
+{
+	lane->in_flight += change;
+	if (lane->is_suspect)
+		suspects_in_flight += change;
+}
+
+static void
+set_suspect(WebhookLane *lane, bool is_suspect)
+{
+	if (lane->is_suspect != is_suspect)
+		suspects_in_flight += is_suspect ? lane->in_flight : -lane->in_flight;
+	lane->is_suspect = is_suspect;
+}
+
 /*
  * May a lane have one more in flight, with what others may come to need?  What
  * hangs holds its place until it times out, and many receivers can hang at
  * once.  So lanes leave an eighth to those that have next to nothing in flight,
- * and half if theirs has just timed out.  One that is alone may have all.
+ * and half if theirs has just timed out.  More than half is not for those, be
+ * they so many that next to nothing of each is all there is.  One that is alone
+ * may have all.
  */
 static bool
 has_share(const WebhookLane *lane, int max_in_flight)
 {
 	int			in_flight = webhook_sender_in_flight();
 
+	if (lane->is_suspect && lane->in_flight < in_flight &&
+		suspects_in_flight >= max_in_flight / 2)
+		return false;
 	if (lane->in_flight >= FEW && lane->in_flight < in_flight)
 		max_in_flight -= max_in_flight / (lane->is_suspect ? 2 : 8);
 	return in_flight < max_in_flight;
@@ -382,7 +407,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	dlist_delete(&flight->node);
 	lane->n_ready--;
 	total_ready--;
-	lane->in_flight++;
+	count_in_flight(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
 	return true;
@@ -452,6 +477,14 @@ release_after_local_failure(WebhookFlight *flight)
 		Min(pause, MAX_LOCAL_PAUSE) * USECS_PER_SEC;
 }
 
+/* Has its receiver held a place for nothing, be it that it can't be reached? */
+static bool
+has_hung(const WebhookSend *send)
+{
+	return send->outcome == WEBHOOK_UNANSWERED &&
+		send->duration >= Min(send->timeout, send->connect_timeout) * INT64CONST(1000);
+}
+
 WebhookFlight *
 webhook_lane_finish(void)
 {
@@ -463,12 +496,10 @@ webhook_lane_finish(void)
 		return NULL;
 	flight = send->owner;
 	dlist_delete(&flight->node);
-	flight->lane->in_flight--;
+	count_in_flight(flight->lane, -1);
 	flight->lane->completed++;
 	webhook_shared_action_release(flight->lane->action_id);
-
-	flight->lane->is_suspect = send->outcome == WEBHOOK_UNANSWERED &&
-		send->duration >= send->timeout * INT64CONST(1000);
+	set_suspect(flight->lane, has_hung(send));
 
 	now = GetCurrentTimestamp();
 	if (send->outcome == WEBHOOK_LOCAL_FAILURE ||
@@ -520,7 +551,7 @@ webhook_lane_release(bool also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)
 				webhook_shared_action_release(lane->action_id);
-			lane->in_flight = 0;
+			count_in_flight(lane, -lane->in_flight);
 			released = release_flights(&lane->flying, released);
 		}
 	}

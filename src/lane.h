@@ -33,7 +33,7 @@ typedef struct WebhookLane
 	int			n_ready;
 	dlist_head	flying;			/* sent, not yet answered */
 	int			in_flight;
-	bool		is_suspect;		/* the last requests that ended had timed out */
+	bool		is_suspect;		/* the last request that ended had hung */
 	int			prefetch;		/* to claim beyond what may be in flight */
 	int			completed;		/* since the last turn */
 	Size		average_size;	/* of a delivery's record, bytes */

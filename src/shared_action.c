@@ -84,7 +84,33 @@ webhook_shared_action_init(void)
 	shmem_startup_hook = startup_shmem;
 }
 
-/* The entry of an action of this database; NULL if the table is full. */
+/*
+ * Make room for another action.  Those that say nothing are forgotten; where
+ * that is not enough so are those whose receiver is failing, lest they take more
+ * and more of the memory that all of the server shares: that is told once more
+ * then.  Nothing tells of an action that was dropped, or of its database.
+ */
+static void
+make_room(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < 2 && hash_get_num_entries(actions) >= MAX_ACTIONS; i++)
+	{
+		HASH_SEQ_STATUS scan;
+		ActionEntry *entry;
+
+		hash_seq_init(&scan, actions);
+		while ((entry = hash_seq_search(&scan)) != NULL)
+		{
+			if (entry->in_flight == 0 && entry->next_moment < now &&
+				(!entry->is_failing || i > 0))
+				hash_search(actions, &entry->key, HASH_REMOVE, NULL);
+		}
+	}
+}
+
+/* The entry of an action of this database; NULL if there is no room. */
 static ActionEntry *
 find_action(int32 action_id)
 {
@@ -98,20 +124,7 @@ find_action(int32 action_id)
 	if (entry != NULL)
 		return entry;
 
-	if (hash_get_num_entries(actions) >= MAX_ACTIONS)
-	{
-		/* Forget those that say nothing. */
-		HASH_SEQ_STATUS scan;
-		TimestampTz now = GetCurrentTimestamp();
-
-		hash_seq_init(&scan, actions);
-		while ((entry = hash_seq_search(&scan)) != NULL)
-		{
-			if (entry->in_flight == 0 && !entry->is_failing &&
-				entry->next_moment < now)
-				hash_search(actions, &entry->key, HASH_REMOVE, NULL);
-		}
-	}
+	make_room();
 	entry = hash_search(actions, &key, HASH_ENTER_NULL, &found);
 	if (entry != NULL && !found)
 	{

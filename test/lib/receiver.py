@@ -19,6 +19,7 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /endless-headers, /endless-body          for ever, as fast as is taken
     /big?bytes=N                             200, with a body of that size
     /echo                                    500, with the request's own header and the credentials in the body
+    /slow-echo?ms=500                        the same, so much later
     /binary                                  200, with NUL and broken UTF-8 in the body
     /flaky?fail=N                            503 for the first N requests of each webhook-id, then 200
     /basic?user=user&password=secret         401 unless the credentials are right
@@ -378,6 +379,10 @@ class Connection(asyncio.Protocol):
             if name.lower() == "authorization":
                 lines.append("credentials: " + base64.b64decode(value.split()[-1]).decode())
         self.send(request, 500, "\n".join(lines).encode())
+
+    async def answer_slow_echo(self, request, steps, query):
+        await asyncio.sleep(int(query.get("ms", "1000")) / 1000)
+        self.answer_echo(request, steps, query)
 
     def answer_basic(self, request, steps, query):
         pair = "%s:%s" % (query.get("user", "user"), query.get("password", "secret"))

@@ -92,6 +92,23 @@ my $answers = $node->safe_psql('postgres', 'SELECT t.response_body FROM webhook.
 like($answers, qr/^authorization: Basic \*{20}$/mi, 'what it said of it is not kept');
 like($answers, qr/^credentials: crm:\*{11}$/m, 'nor what it made of it');
 unlike($answers, qr/$any/, 'nor anything else');
+
+# The credentials that were sent are hidden, though others are given while the
+# answer is waited for.
+my $late = $node->safe_psql('postgres', qq{$quietly
+	SET ROLE alice;
+	SELECT webhook.create_workflow('late', 'deal', 'update');
+	SELECT webhook.create_action('late', 'echo', '${\$receiver->url('/slow-echo?ms=2000')}', username => 'crm', password => '$secret{password}')});
+$late =~ s/.*\n//s;
+$node->safe_psql('postgres', q{UPDATE deal SET name = 'y' WHERE id = 1});
+ok(wait_for_sql($node, "SELECT in_flight = 1 FROM webhook.stat_action WHERE action_id = $late"), 'a request is in flight');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($late, title => repeat('another title ', 4), username => 'other', password => 'different')");
+$node->safe_psql('postgres', q{UPDATE deal SET name = 'z' WHERE id = 2});
+ok(wait_for_sql($node, "SELECT count(*) = 2 FROM webhook.webhook_log WHERE action_id = $late AND status = 'Failed'"), 'it is answered');
+$answers = $node->safe_psql('postgres', "SELECT t.response_body FROM webhook.webhook_attempt t JOIN webhook.webhook_log USING (log_id) WHERE action_id = $late");
+like($answers, qr/^credentials: crm:\*{11}$/m, 'by whom that is known to be secret');
+unlike($answers, qr/$any/, 'and not kept');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('late')});
 unlike(join("\n", map { "$_->{subject} $_->{text}" } $server->mails), qr/$any/, 'mails');
 
 # All that there is to see, by the owner and by one who may read everything.

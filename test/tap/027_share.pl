@@ -89,6 +89,43 @@ is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT log_id) FROM w
 is($node->safe_psql('postgres', q{SELECT count(*) > 0, min(attempts) > 0 FROM webhook.stat_worker}), 't|t',
 	'both have done some of it');
 
+# Sixty receivers that hang: two requests of each are more than may be in flight.
+# Once each has timed out they leave half of it: one that is well has not to wait
+# until they do so again.
+set_conf($node, "webhook.workers_per_database = 1\nwebhook.max_in_flight = 100");
+action($_, $receiver->url("/hang?$_")) for 301 .. 360;
+$node->safe_psql('postgres', q{SELECT webhook.alter_action(action_id, timeout => '1 s')
+	FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name ~ '^kind 3..$'});
+$node->safe_psql('postgres', 'INSERT INTO event SELECT 1, generate_series(301, 360)');
+my $hanging = q{FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id) WHERE name ~ '^kind 3..$'};
+ok(wait_for_sql($node, "SELECT count(*) FILTER (WHERE status = 'Failed') = 60 $hanging"), 'sixty receivers hang');
+$node->safe_psql('postgres', q{SELECT webhook.alter_action(action_id, timeout => '10 min')
+	FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name ~ '^kind 3..$'});
+$node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(2, 4) i, generate_series(301, 360) k');
+ok(wait_for_sql($node, "SELECT count(*) FILTER (WHERE status = 'Dispatched') = 180 $hanging"), 'and there is more for them');
+action(400, $fast->url('/well'));
+add(400, 20);
+ok(wait_for_sql($node, q{SELECT count(*) = 20 FROM webhook.webhook_log l JOIN webhook.workflow w USING (workflow_id)
+	WHERE w.name = 'kind 400' AND status = 'Success'}), 'one that is well is served beside them');
+is($node->safe_psql('postgres', q{SELECT in_flight FROM webhook.stat_worker}), '50', 'and they have half of what may be in flight');
+
+# More actions that fail than the workers count together: they take no more of
+# the memory that the server shares.
+my $closed = closed_port();
+$node->safe_psql('postgres', qq{SET client_min_messages = warning;
+	CREATE TABLE dead (id int PRIMARY KEY);
+	DO \$\$ BEGIN
+		FOR i IN 1..1700 LOOP
+			PERFORM webhook.create_workflow('dead ' || i, 'dead', 'create');
+			PERFORM webhook.create_action('dead ' || i, 'send', 'http://127.0.0.1:$closed/') FROM generate_series(1, 3);
+		END LOOP;
+	END \$\$});
+my $free = 'SELECT size FROM pg_shmem_allocations WHERE name IS NULL';
+$before = $node->safe_psql('postgres', $free);
+$node->safe_psql('postgres', 'INSERT INTO dead SELECT generate_series(1, 5)');
+ok(wait_for_sql($node, q{SELECT sum(attempts) = 25500 FROM webhook.stat_action WHERE workflow LIKE 'dead %'}), 'thousands of actions fail');
+cmp_ok($before - $node->safe_psql('postgres', $free), '<', 20_000, 'and take no more and more of the shared memory');
+
 $receiver->stop;
 $fast->stop;
 $node->stop;

@@ -251,6 +251,26 @@ ok($node->poll_query_until('postgres', 'SELECT true'), 'the worker is killed');
 ok(wait_for_sql($node, "SELECT count(*) FROM webhook.webhook_log WHERE record_id::int BETWEEN $from AND $to AND status = 'Success'", 30), 'what was under way is sent again');
 cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'and soon');
 
+# --------------------------------------------------------------------------
+# What can't be stored yet is stored as it was, whatever the action is by then
+# --------------------------------------------------------------------------
+
+my $action = $node->safe_psql('postgres', q{
+	SELECT webhook.create_workflow('late', 'event', 'delete');
+	SELECT webhook.create_action('late', 'broken', 'http://127.0.0.1:1/', retry_schedule => '{}')});
+$action =~ s/.*\n//s;
+$node->safe_psql('postgres', "UPDATE webhook.action SET url = 'http://127.0.0.1:1/\${' WHERE action_id = $action");
+$node->safe_psql('postgres', q{ALTER TABLE webhook.webhook_log ADD CONSTRAINT unbroken CHECK (status <> 'Failed') NOT VALID});
+$node->safe_psql('postgres', "DELETE FROM event WHERE id = $last");
+ok(wait_for_sql($node, q{SELECT last_error LIKE '%"unbroken"%' FROM webhook.stat_worker}), 'a result can\'t be stored');
+$node->safe_psql('postgres', "SELECT webhook.alter_action($action, url => '" . $receiver->url('/ok') . q{', title => repeat('mended ', 9), headers => '{"X-Longer": "than what there was before"}')});
+$node->safe_psql('postgres', "DELETE FROM event WHERE id = $last - 1");
+ok(wait_for_sql($node, "SELECT count(*) = 1 FROM webhook.webhook_log WHERE action_id = $action AND status = 'Success'"), 'the action is mended');
+$node->safe_psql('postgres', 'ALTER TABLE webhook.webhook_log DROP CONSTRAINT unbroken');
+ok(wait_for_sql($node, "SELECT count(*) = 1 FROM webhook.webhook_log WHERE action_id = $action AND status = 'Failed'"), 'the result is stored');
+like($node->safe_psql('postgres', "SELECT error FROM webhook.webhook_log WHERE action_id = $action AND status = 'Failed'"),
+	qr/^the action can't be carried out: /, 'and says what was wrong');
+
 $receiver->stop;
 $node->stop;
 done_testing();
