@@ -13,6 +13,9 @@ OBJS = \
 	src/webhook.o \
 	src/settings.o \
 	src/shared.o \
+	src/slot.o \
+	src/news.o \
+	src/launch.o \
 	src/shared_action.o \
 	src/commit.o \
 	src/catalog.o \

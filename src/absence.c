@@ -14,7 +14,7 @@
 
 #include "absence.h"
 #include "settings.h"
-#include "shared.h"
+#include "slot.h"
 #include "utils/timestamp.h"
 
 #define LOOK_PAUSE_US USECS_PER_SEC
@@ -35,7 +35,7 @@ webhook_absence_init(int number)
 static bool
 look_for(int number, bool was_there, TimestampTz now)
 {
-	bool		is_there = webhook_shared_has_worker(number);
+	bool		is_there = webhook_slot_has_worker(number);
 
 	if (is_there || was_there)
 	{
@@ -62,7 +62,7 @@ webhook_absence_look(TimestampTz now)
 	next_look_at = now + LOOK_PAUSE_US;
 
 	/* One that came and went between two looks has left something, too. */
-	started = webhook_shared_take_started();
+	started = webhook_slot_take_started();
 	for (int number = 0; number < WEBHOOK_MAX_WORKERS; number++)
 	{
 		if (number == my_number || number >= webhook_workers_per_database)

@@ -27,9 +27,10 @@
 #include "access/xlog.h"
 #include "catalog.h"
 #include "commit.h"
+#include "launch.h"
 #include "miscadmin.h"
+#include "news.h"
 #include "replication/logicalworker.h"
-#include "shared.h"
 
 /* What this transaction will tell. */
 static WebhookNews news;
@@ -60,9 +61,9 @@ on_xact_event(XactEvent event, void *arg)
 			return;
 		case XACT_EVENT_COMMIT:
 			if (news.rescan || news.n_hints > 0)
-				webhook_shared_tell(MyDatabaseId, &news);
+				webhook_news_tell(MyDatabaseId, &news);
 			if (is_launch)
-				webhook_shared_request_worker(MyDatabaseId);
+				webhook_launch_request(MyDatabaseId);
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -84,7 +85,7 @@ webhook_commit_init(void)
 void
 webhook_commit_wake(int32 action_id, TimestampTz retry_at)
 {
-	webhook_shared_add_hint(&news, action_id, retry_at);
+	webhook_news_add_hint(&news, action_id, retry_at);
 }
 
 void

@@ -29,15 +29,15 @@
 #include "recompute.h"
 #include "record.h"
 #include "request.h"
-#include "shared.h"
+#include "slot.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/fmgrprotos.h"
 #include "utils/wait_event.h"
 
 #define WAIT_INTERVAL_MS 5
@@ -459,7 +459,7 @@ is_busy(SPIPlanPtr plan)
 	Datum		now = TimestampTzGetDatum(GetCurrentTimestamp());
 	bool		busy;
 
-	if (webhook_shared_is_busy())
+	if (webhook_slot_is_busy())
 		return true;
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_snapshot(plan, &now, NULL, GetActiveSnapshot(),

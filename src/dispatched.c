@@ -14,7 +14,7 @@
 #include "catalog/pg_type.h"
 #include "dispatched.h"
 #include "executor/spi.h"
-#include "shared.h"
+#include "news.h"
 #include "statement.h"
 #include "utils/timestamp.h"
 

@@ -20,7 +20,7 @@
 #include "owner.h"
 #include "record.h"
 #include "seen.h"
-#include "shared.h"
+#include "slot.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
@@ -214,7 +214,7 @@ config_changed(PG_FUNCTION_ARGS)
 Datum
 log_changed(PG_FUNCTION_ARGS)
 {
-	if (!webhook_shared_is_worker())
+	if (!webhook_slot_is_worker())
 		webhook_commit_rescan();
 	return PointerGetDatum(NULL);
 }

@@ -26,9 +26,10 @@
 #include "commit.h"
 #include "executor/executor.h"
 #include "hooks.h"
+#include "launch.h"
 #include "miscadmin.h"
+#include "news.h"
 #include "owner.h"
-#include "shared.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 
@@ -140,14 +141,14 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	if (OidIsValid(database))
 	{
-		webhook_shared_block(database);
+		webhook_launch_block(database);
 		PG_TRY();
 		{
 			call_process_utility(&utility);
 		}
 		PG_FINALLY();
 		{
-			webhook_shared_unblock(database);
+			webhook_launch_unblock(database);
 		}
 		PG_END_TRY();
 		return;
@@ -165,7 +166,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-		webhook_shared_rescan(MyDatabaseId);
+		webhook_news_rescan(MyDatabaseId);
 	else if (makes_version(command))
 		webhook_catalog_recheck();
 }

@@ -25,6 +25,7 @@
 #include "commit.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "launch.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,6 +34,7 @@
 #include "process.h"
 #include "settings.h"
 #include "shared.h"
+#include "slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
@@ -199,9 +201,9 @@ adopt_workers(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	for (int i = 0; i < webhook_shared_slots(); i++)
+	for (int i = 0; i < webhook_slot_count(); i++)
 	{
-		WebhookSlotInfo info = webhook_shared_slot(i);
+		WebhookSlotInfo info = webhook_slot_read(i);
 		Charge	   *charge;
 
 		if (!info.used || info.number >= WEBHOOK_FIRST_RUN)
@@ -229,14 +231,14 @@ has_ended(const Charge *charge, const WebhookSlotInfo *info, TimestampTz now)
 static void
 check_worker(Charge *charge, TimestampTz now)
 {
-	WebhookSlotInfo info = webhook_shared_slot(charge->slot);
+	WebhookSlotInfo info = webhook_slot_read(charge->slot);
 
 	if (!has_ended(charge, &info, now))
 		return;
 
 	/* As it was left. */
-	info = webhook_shared_slot(charge->slot);
-	webhook_shared_free(charge->slot);
+	info = webhook_slot_read(charge->slot);
+	webhook_slot_free(charge->slot);
 	if (charge->handle != NULL)
 		pfree(charge->handle);
 	charge->handle = NULL;
@@ -266,8 +268,8 @@ start_charge(Charge *charge, TimestampTz now)
 {
 	BackgroundWorker worker;
 
-	charge->slot = webhook_shared_reserve(charge->key.database,
-										  charge->key.number);
+	charge->slot = webhook_slot_reserve(charge->key.database,
+										charge->key.number);
 	if (charge->slot >= 0)
 	{
 		webhook_process_describe(&worker, "webhook worker", "webhook_worker_main");
@@ -276,7 +278,7 @@ start_charge(Charge *charge, TimestampTz now)
 			is_short_of_workers = false;
 			return;
 		}
-		webhook_shared_free(charge->slot);
+		webhook_slot_free(charge->slot);
 		charge->slot = -1;
 	}
 
@@ -307,7 +309,7 @@ tend_workers(void)
 		if (charge->slot >= 0)
 			check_worker(charge, now);
 		if (charge->slot >= 0 &&
-			webhook_shared_slot(charge->slot).state == WEBHOOK_STATE_STARTING)
+			webhook_slot_read(charge->slot).state == WEBHOOK_STATE_STARTING)
 			n_starting++;
 	}
 
@@ -321,7 +323,7 @@ tend_workers(void)
 			hash_search(charges, &charge->key, HASH_REMOVE, NULL);
 			continue;
 		}
-		if (charge->is_absent || webhook_shared_is_blocked(charge->key.database))
+		if (charge->is_absent || webhook_launch_is_blocked(charge->key.database))
 			continue;
 		/* Not so long, but the clock was turned back. */
 		if (charge->start_at > now + MAX_PAUSE_MS * INT64CONST(1000))
@@ -346,7 +348,7 @@ take_requests(void)
 {
 	Oid			databases[64];
 	int			n;
-	bool		any = webhook_shared_take_requests(databases, lengthof(databases), &n);
+	bool		any = webhook_launch_take_requests(databases, lengthof(databases), &n);
 	HASH_SEQ_STATUS scan;
 	Charge	   *charge;
 
@@ -379,7 +381,7 @@ webhook_launcher_main(Datum arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	/* A reload while this process was being started has passed it by. */
 	ProcessConfigFile(PGC_SIGHUP);
-	webhook_shared_attach_launcher();
+	webhook_launch_attach();
 	wait_event = webhook_wait_event_new("WebhookLauncherMain");
 	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,
 					PGC_S_OVERRIDE);

@@ -21,7 +21,7 @@
 #include "purge.h"
 #include "purge_step.h"
 #include "settings.h"
-#include "shared.h"
+#include "slot.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
@@ -158,7 +158,7 @@ try_step(TimestampTz now, WebhookPurgeStep *step)
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		webhook_shared_set_error(error->message);
+		webhook_slot_set_error(error->message);
 		FreeErrorData(error);
 		webhook_complaint_emit();
 		FlushErrorState();
@@ -228,7 +228,7 @@ webhook_purge_commit(void)
 		return;
 	known = learned;
 	is_learned = false;
-	webhook_shared_set_log_start(known.start);
+	webhook_slot_set_log_start(known.start);
 }
 
 void

@@ -35,11 +35,12 @@
 #include "lane.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "news.h"
 #include "queue.h"
 #include "recovery.h"
 #include "settings.h"
 #include "settle.h"
-#include "shared.h"
+#include "slot.h"
 #include "survey.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -109,7 +110,7 @@ is_known(const WebhookDispatched *d)
 	if (d->worker < webhook_workers_per_database &&
 		!webhook_absence_is_missed(d->worker))
 		return true;
-	return webhook_shared_has_worker(d->worker);
+	return webhook_slot_has_worker(d->worker);
 }
 
 /* By a worker that is about to end, and has no successor? */
@@ -252,7 +253,7 @@ webhook_recovery_commit(void)
 	n_recovered += n_stepping;
 	n_steps++;
 	is_done = dlist_is_empty(&parts) && held == NIL;
-	webhook_shared_set_recovering(!is_done);
+	webhook_slot_set_recovering(!is_done);
 	if (!is_done)
 		return;
 
@@ -279,7 +280,7 @@ webhook_recovery_again(void)
 	}
 	is_begun = is_done = false;
 	next_step_at = 0;
-	webhook_shared_set_recovering(true);
+	webhook_slot_set_recovering(true);
 	webhook_survey_ask();
 }
 

@@ -28,7 +28,7 @@
 #include "progress.h"
 #include "run.h"
 #include "schedule.h"
-#include "shared.h"
+#include "slot.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -300,8 +300,8 @@ carry_out_guarded(Oid database, const WebhookRunOrder *order)
 		EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
-		webhook_shared_report(database, psprintf("scheduled run of %s failed: %s",
-												 what, error->message));
+		webhook_slot_report(database, psprintf("scheduled run of %s failed: %s",
+											   what, error->message));
 		RESUME_INTERRUPTS();
 
 		/* Ended by a shutdown, it is made up for. */
@@ -318,7 +318,7 @@ webhook_run_main(Datum arg)
 	Oid			database;
 
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-	database = webhook_shared_attach_run(DatumGetInt32(arg));
+	database = webhook_slot_attach_run(DatumGetInt32(arg));
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);

@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "complaint.h"
 #include "executor/spi.h"
+#include "launch.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "process.h"
@@ -22,7 +23,7 @@
 #include "runner.h"
 #include "schedule.h"
 #include "settings.h"
-#include "shared.h"
+#include "slot.h"
 #include "transaction.h"
 #include "utils/timestamp.h"
 
@@ -70,7 +71,7 @@ check_runs(void)
 		if (runs[i].workflow_id == 0 ||
 			GetBackgroundWorkerPid(runs[i].handle, &pid) != BGWH_STOPPED)
 			continue;
-		webhook_shared_free_run(runs[i].slot, runs[i].number);
+		webhook_slot_free_run(runs[i].slot, runs[i].number);
 		pfree(runs[i].handle);
 		memset(&runs[i], 0, sizeof(Run));
 	}
@@ -106,10 +107,10 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 	WebhookRunOrder order = {workflow_id, planned_at};
 	BackgroundWorker process;
 
-	if (run == NULL || webhook_shared_is_blocked(MyDatabaseId))
+	if (run == NULL || webhook_launch_is_blocked(MyDatabaseId))
 		return false;
 	run->number = ++last_number;
-	run->slot = webhook_shared_reserve(MyDatabaseId, run->number);
+	run->slot = webhook_slot_reserve(MyDatabaseId, run->number);
 	if (run->slot < 0)
 		return false;
 	webhook_process_describe(&process, "webhook run", "webhook_run_main");
@@ -120,7 +121,7 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 		is_short_of_workers = false;
 		return true;
 	}
-	webhook_shared_free_run(run->slot, run->number);
+	webhook_slot_free_run(run->slot, run->number);
 	if (!is_short_of_workers)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

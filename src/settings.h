@@ -23,7 +23,7 @@ typedef struct WebhookSchedule
 #define WEBHOOK_MAIL_EVERY 2
 #define WEBHOOK_MAIL_FINAL 4
 
-/* At most, for one database; shared.c has a bit for each. */
+/* At most, for one database; slot.c has a bit for each. */
 #define WEBHOOK_MAX_WORKERS 32
 
 extern bool webhook_enabled;

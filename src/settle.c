@@ -30,7 +30,7 @@
 #include "queue.h"
 #include "result.h"
 #include "settle.h"
-#include "shared.h"
+#include "slot.h"
 #include "text.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -248,7 +248,7 @@ settle_one(WebhookFlight *flight)
 		outcome = is_passing(error) ? IS_PREVENTED : IS_BROKEN;
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 			is_timed_out = true;
-		webhook_shared_set_error(error->message);
+		webhook_slot_set_error(error->message);
 		FreeErrorData(error);
 		webhook_complaint_emit();
 		FlushErrorState();

@@ -16,7 +16,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "shared.h"
+#include "news.h"
 #include "shared_action.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -195,7 +195,7 @@ webhook_shared_action_release(int32 action_id)
 	}
 	LWLockRelease(lock);
 	if (is_awaited)
-		webhook_shared_wake_others();
+		webhook_news_wake_others();
 }
 
 int

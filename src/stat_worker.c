@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "settings.h"
 #include "shared.h"
+#include "slot.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -70,9 +71,9 @@ stat_worker(PG_FUNCTION_ARGS)
 	bool		shows_errors = may_read_errors();
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < webhook_shared_slots(); i++)
+	for (int i = 0; i < webhook_slot_count(); i++)
 	{
-		WebhookSlotInfo info = webhook_shared_slot(i);
+		WebhookSlotInfo info = webhook_slot_read(i);
 		Datum		values[COLUMNS] = {0};
 		bool		nulls[COLUMNS] = {0};
 		char	   *database;
@@ -172,9 +173,9 @@ log_start(PG_FUNCTION_ARGS)
 {
 	int64		result = 0;
 
-	for (int i = 0; i < webhook_shared_slots(); i++)
+	for (int i = 0; i < webhook_slot_count(); i++)
 	{
-		WebhookSlotInfo info = webhook_shared_slot(i);
+		WebhookSlotInfo info = webhook_slot_read(i);
 
 		if (info.used && info.database == MyDatabaseId)
 			result = Max(result, info.log_start);

@@ -9,7 +9,7 @@
 #define WEBHOOK_SURVEY_H
 
 #include "datatype/timestamp.h"
-#include "shared.h"
+#include "news.h"
 
 /* Look at everything anew in the next turn. */
 extern void webhook_survey_ask(void);

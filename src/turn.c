@@ -26,6 +26,7 @@
 #include "mail.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "news.h"
 #include "origin.h"
 #include "pgstat.h"
 #include "purge.h"
@@ -36,6 +37,7 @@
 #include "settle.h"
 #include "share.h"
 #include "shared.h"
+#include "slot.h"
 #include "stats.h"
 #include "storage/ipc.h"
 #include "survey.h"
@@ -110,7 +112,7 @@ check_origin(void)
 	is_paused = origin == WEBHOOK_ORIGIN_COPY;
 	if (is_paused == was_paused)
 		return;
-	webhook_shared_set_state(webhook_turn_state());
+	webhook_slot_set_state(webhook_turn_state());
 	if (is_paused)
 	{
 		release_lanes();
@@ -166,7 +168,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 	}
 	if (webhook_survey_is_asked() && !webhook_catalog_exists())
 	{
-		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
+		webhook_slot_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
 	if (webhook_catalog_generation() != seen_generation)
@@ -235,7 +237,7 @@ take_turn(void)
 	 * Before the clock is read, and before the snapshot: what is told of is then
 	 * due and visible, and what comes later is told of again.
 	 */
-	is_rescan = webhook_shared_take_hints(hints, &n);
+	is_rescan = webhook_news_take(hints, &n);
 	now = GetCurrentTimestamp();
 	webhook_survey_take_any(hints, &n, now);
 	dlist_foreach(iter, webhook_lane_all())
@@ -337,7 +339,7 @@ webhook_turn_take(void)
 			backoff_until = 0;
 			probe_at = 0;
 		}
-		webhook_shared_set_state(webhook_turn_state());
+		webhook_slot_set_state(webhook_turn_state());
 	}
 	PG_CATCH();
 	{
@@ -354,8 +356,8 @@ webhook_turn_take(void)
 		if (is_claim_open)
 			proc_exit(1);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		webhook_shared_set_error(error->message);
-		webhook_shared_set_state(WEBHOOK_STATE_BACKOFF);
+		webhook_slot_set_error(error->message);
+		webhook_slot_set_state(WEBHOOK_STATE_BACKOFF);
 		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
 		last_turn_at = GetCurrentTimestamp();
 		backoff_until = last_turn_at + backoff;

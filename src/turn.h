@@ -10,7 +10,7 @@
 #define WEBHOOK_TURN_H
 
 #include "datatype/timestamp.h"
-#include "shared.h"
+#include "slot.h"
 
 /* number: the worker's among those of its database. */
 extern void webhook_turn_init(int number);

@@ -21,6 +21,7 @@
 #include "lane.h"
 #include "mail.h"
 #include "miscadmin.h"
+#include "news.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -30,6 +31,7 @@
 #include "settings.h"
 #include "settle.h"
 #include "shared.h"
+#include "slot.h"
 #include "stats.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -162,7 +164,7 @@ reload_settings(void)
 		webhook_recovery_again();
 	if (was_enabled && !webhook_enabled)
 		release(false);
-	webhook_shared_set_state(webhook_turn_state());
+	webhook_slot_set_state(webhook_turn_state());
 	if (was_enabled != webhook_enabled)
 		report_state();
 
@@ -208,7 +210,7 @@ shut_down(void)
 	webhook_stats_hurry();
 	if (webhook_settle_count() > 0 || webhook_stats_next() != 0)
 		webhook_turn_take();
-	webhook_shared_set_state(WEBHOOK_STATE_STOPPED);
+	webhook_slot_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" stopped",
@@ -230,7 +232,7 @@ tell_progress(void)
 		memory = MemoryContextMemAllocated(TopMemoryContext, true);
 		measured_at = now;
 	}
-	webhook_shared_set_turn(now, memory, webhook_sender_capacity());
+	webhook_slot_set_turn(now, memory, webhook_sender_capacity());
 }
 
 static void
@@ -267,7 +269,7 @@ run_loop(void)
 			tell_progress();
 			next_send = webhook_lane_dispatch(max_in_flight);
 			/* A wait for a lock takes the latch's news, too. */
-			is_told = webhook_shared_is_told();
+			is_told = webhook_news_is_told();
 		}
 		if (my_number == 0)
 		{
@@ -277,12 +279,12 @@ run_loop(void)
 			if (!webhook_turn_is_silent() && GetCurrentTimestamp() >= webhook_runner_next())
 				webhook_runner_look();
 			/* As above, but nobody has asked for a turn. */
-			is_told |= webhook_shared_is_told();
+			is_told |= webhook_news_is_told();
 		}
-		webhook_shared_set_progress(webhook_sender_in_flight(),
-									webhook_lane_total_ready(),
-									webhook_settle_count(),
-									webhook_settle_attempts());
+		webhook_slot_set_progress(webhook_sender_in_flight(),
+								  webhook_lane_total_ready(),
+								  webhook_settle_count(),
+								  webhook_settle_attempts());
 
 		n = WaitEventSetWait(events, plan_wait(next_send, is_told),
 							 occurred, lengthof(occurred),
@@ -315,7 +317,7 @@ webhook_worker_main(Datum arg)
 {
 	Oid			my_database;
 
-	webhook_shared_attach_worker(DatumGetInt32(arg), &my_database, &my_number);
+	webhook_slot_attach_worker(DatumGetInt32(arg), &my_database, &my_number);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
@@ -330,7 +332,7 @@ webhook_worker_main(Datum arg)
 	webhook_transaction_begin("looking for the extension");
 	if (!webhook_catalog_exists())
 	{
-		webhook_shared_set_state(WEBHOOK_STATE_ABSENT);
+		webhook_slot_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
 	strlcpy(my_database_name, get_database_name(MyDatabaseId), NAMEDATALEN);
@@ -340,7 +342,7 @@ webhook_worker_main(Datum arg)
 	webhook_sender_start();
 	webhook_lane_init();
 	webhook_mail_init();
-	webhook_shared_set_state(webhook_turn_state());
+	webhook_slot_set_state(webhook_turn_state());
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" started",

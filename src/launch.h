@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.h
+ *	  What sessions want of the launcher.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_LAUNCH_H
+#define WEBHOOK_LAUNCH_H
+
+/* ---- sessions ---- */
+
+/* Let the launcher look at a database. */
+extern void webhook_launch_request(Oid database);
+
+/*
+ * End a database's workers and let none start until unblocked; waits for
+ * them at most five seconds.
+ */
+extern void webhook_launch_block(Oid database);
+extern void webhook_launch_unblock(Oid database);
+
+/* ---- launcher ---- */
+
+extern void webhook_launch_attach(void);
+extern bool webhook_launch_is_blocked(Oid database);
+
+/* Take the databases that asked for a worker; true: any may have. */
+extern bool webhook_launch_take_requests(Oid *databases, int max, int *n);
+
+#endif							/* WEBHOOK_LAUNCH_H */
