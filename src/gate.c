@@ -157,14 +157,31 @@ webhook_gate_leave(WebhookGate *gate, bool is_found)
 		gate->known_until = now + KNOWN_US;
 }
 
-WebhookSend *
-webhook_gate_take(WebhookGate *gate)
+int64
+webhook_gate_patience(const WebhookSend *send)
 {
-	WebhookSend *send = gate != NULL ? gate->first : NULL;
+	return Min(send->timeout, send->connect_timeout);
+}
 
+WebhookSend *
+webhook_gate_take(WebhookGate *gate, int64 patience)
+{
+	WebhookSend *before = NULL;
+	WebhookSend *send = gate->first;
+
+	while (send != NULL && webhook_gate_patience(send) > patience)
+	{
+		before = send;
+		send = send->next;
+	}
 	if (send == NULL)
 		return NULL;
-	gate->first = send->next;
+	if (before == NULL)
+		gate->first = send->next;
+	else
+		before->next = send->next;
+	if (gate->last == send)
+		gate->last = before;
 	send->next = NULL;
 	if (gate->first == NULL)
 	{
@@ -185,7 +202,7 @@ webhook_gate_next(WebhookGate **gate)
 		if (is_open(*gate))
 		{
 			(*gate)->n_looking++;
-			return webhook_gate_take(*gate);
+			return webhook_gate_take(*gate, PG_INT64_MAX);
 		}
 	}
 	return NULL;

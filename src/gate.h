@@ -32,7 +32,13 @@ extern void webhook_gate_leave(WebhookGate *gate, bool is_found);
 /* A request that waited and may go ahead now; NULL: none. */
 extern WebhookSend *webhook_gate_next(WebhookGate **gate);
 
-/* A request that waits in this gate, which is taken out of it; NULL: none. */
-extern WebhookSend *webhook_gate_take(WebhookGate *gate);
+/* How long a request waits for a look-up, in ms. */
+extern int64 webhook_gate_patience(const WebhookSend *send);
+
+/*
+ * A request that waits in this gate and has no more patience than that, which
+ * is taken out of it; NULL: none.
+ */
+extern WebhookSend *webhook_gate_take(WebhookGate *gate, int64 patience);
 
 #endif							/* WEBHOOK_GATE_H */

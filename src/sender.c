@@ -149,13 +149,18 @@ webhook_sender_start_all(void)
 	}
 }
 
-/* A look-up that failed answers for all that waited for it. */
+/*
+ * A look-up that failed answers for all that waited for it; one that took too
+ * long, for those that would have waited no longer.
+ */
 static void
-fail_waiting(const WebhookSend *failed, WebhookGate *gate)
+fail_waiting(const WebhookSend *failed, WebhookGate *gate, CURLcode result)
 {
+	int64		patience = result != CURLE_OPERATION_TIMEDOUT ? PG_INT64_MAX :
+		webhook_gate_patience(failed);
 	WebhookSend *send;
 
-	while ((send = webhook_gate_take(gate)) != NULL)
+	while ((send = webhook_gate_take(gate, patience)) != NULL)
 	{
 		send->outcome = failed->outcome;
 		send->error = webhook_answer_format(send->context, "%s", failed->error);
@@ -259,7 +264,7 @@ finish_send(WebhookTransfer *t, CURLcode result, int64 elapsed)
 	if (gate != NULL && (result == CURLE_COULDNT_RESOLVE_HOST ||
 						 result == CURLE_COULDNT_RESOLVE_PROXY ||
 						 result == CURLE_OPERATION_TIMEDOUT))
-		fail_waiting(send, gate);
+		fail_waiting(send, gate, result);
 }
 
 int

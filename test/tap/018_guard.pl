@@ -30,6 +30,7 @@ never.test again
 gone.test none
 crowd.test 127.0.0.1@300
 dead.test none@300
+patience.test 127.0.0.1@3000 127.0.0.1@3000 127.0.0.1@3000 127.0.0.1
 END
 my $preload = "$dir/names.so";
 PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/names.c", '-ldl' ])
@@ -158,6 +159,20 @@ cmp_ok(scalar lookups('crowd.test'), '<=', 3, 'it was looked up three times at m
 ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id::int > 2000 AND status = 'Failed' AND attempts = 1 AND error = 'could not resolve host name "dead.test"'}, '200'), 'a burst to a name that is not there fails');
 cmp_ok(scalar lookups('dead.test'), '<', 40, 'after ' . lookups('dead.test') . ' look-ups');
 is(scalar(grep { / ([4-9]|\d\d)$/ && !/^dead.test 4$/ } lookups('(?:crowd|dead).test')), 0, 'three at a time, and one that asks why');
+
+# A look-up that took too long for those who began it is made again for one that may wait longer.
+$node->safe_psql('postgres', qq{
+	SELECT webhook.drop_action(action_id) FROM webhook.action;
+	SELECT webhook.create_action('events', 'impatient', 'http://patience.test:$port/impatient', timeout => '800 ms', retry_schedule => '{}');
+	SELECT webhook.create_workflow('patient', 'event', 'create', 'url IS NOT NULL');
+	SELECT webhook.create_action('patient', 'patient', 'http://patience.test:$port/patient', retry_schedule => '{}');
+	INSERT INTO event SELECT generate_series(3001, 3005)});
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id::int > 3000 AND status = 'Dispatched'}, '5'), 'a name that takes 3 s is looked up');
+$node->safe_psql('postgres', q{INSERT INTO event VALUES (3006, 'patient')});
+ok(wait_for_sql($node, q{SELECT bool_and(l.status = 'Success' OR l.error IS NOT NULL) FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id::int > 3000}), 'all have been tried');
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT (l.status = 'Success') || ' ' || a.title, ', ') FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id::int BETWEEN 3001 AND 3005 OR a.title = 'patient'}),
+	'false impatient, true patient', 'the patient one is served');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('patient')});
 
 # The environment's proxies and .netrc
 is(scalar $spy->requests, 0, 'no proxy of the environment is used');
