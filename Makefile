@@ -45,6 +45,7 @@ OBJS = \
 	src/wanted.o \
 	src/computed.o \
 	src/record.o \
+	src/record_source.o \
 	src/move.o \
 	src/export.o \
 	src/document.o \

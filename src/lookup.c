@@ -16,7 +16,7 @@
 #include "executor/spi.h"
 #include "lookup.h"
 #include "name.h"
-#include "record.h"
+#include "record_source.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -98,7 +98,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 {
 	MemoryContext context = CurrentMemoryContext;
 	AttrNumber *key;
-	int			n = webhook_record_key(rel, &key);
+	int			n = webhook_record_source_key(rel, &key);
 	char	   *columns[INDEX_MAX_KEYS];
 	Oid			types[INDEX_MAX_KEYS];
 	Datum		values[INDEX_MAX_KEYS];

@@ -3,86 +3,32 @@
  * record.c
  *	  A row of a module as the log holds it: as jsonb, and by its primary key.
  *
- * Runs in the writer's session.  What is needed of a table is looked up once
- * and kept until the relation cache says that it changed.  What can go wrong
- * with the data of one record (a json value that jsonb can't hold) is told,
- * not raised: it must not fail the writer.
+ * Runs in the writer's session.  What can go wrong with the data of one record
+ * (a json value that jsonb can't hold) is told, not raised: it must not fail the
+ * writer.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "guard.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
-#include "optimizer/optimizer.h"
-#include "parser/parse_coerce.h"
 #include "pgtime.h"
 #include "record.h"
-#include "rewrite/rewriteHandler.h"
+#include "record_source.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/datetime.h"
 #include "utils/float.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/json.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
-
-/* How a column's values become jsonb. */
-typedef enum ColumnKind
-{
-	COLUMN_BOOLEAN,
-	COLUMN_INT2,
-	COLUMN_INT4,
-	COLUMN_INT8,
-	COLUMN_NUMERIC,
-	COLUMN_TEXT,
-	COLUMN_DATETIME,
-	COLUMN_OTHER				/* as to_jsonb says */
-} ColumnKind;
-
-typedef struct Column
-{
-	int			index;			/* in the table, from zero */
-	Oid			type;			/* below a domain */
-	ColumnKind	kind;
-	FmgrInfo	to_jsonb;		/* of other kinds */
-	JsonbValue	name;
-} Column;
-
-/* A table, or partition, that a workflow's trigger fires on. */
-typedef struct RecordSource
-{
-	Oid			relid;			/* hash key */
-	bool		is_valid;
-	bool		is_guarded;		/* its rows may fail to become jsonb */
-	int			n_key;
-	AttrNumber *key;			/* primary key's columns in key order */
-	FmgrInfo   *key_output;		/* of the column, if there is just one */
-	TupleDesc	key_desc;		/* of the row they make, if there are more */
-	int			n_columns;
-	Column	   *columns;		/* in the order in which jsonb keeps them */
-	ExprState **generated;		/* of columns that are in no tuple, by their
-								 * index; NULL: there are none */
-	ExprContext *econtext;		/* to compute them in */
-	TupleTableSlot *slot;		/* ... from what is in the tuple */
-	MemoryContext context;
-} RecordSource;
 
 /*
  * A row of this size may be too large for jsonb (256 MB), whatever its types.
@@ -90,291 +36,6 @@ typedef struct RecordSource
  */
 #define LARGE_RECORD (16 * 1024 * 1024)
 #define LARGE_TUPLE (64 * 1024)
-
-static HTAB *sources = NULL;
-
-static void
-on_relcache_inval(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS scan;
-	RecordSource *rel;
-
-	if (relid != InvalidOid)
-	{
-		rel = hash_search(sources, &relid, HASH_FIND, NULL);
-		if (rel != NULL)
-			rel->is_valid = false;
-		return;
-	}
-	hash_seq_init(&scan, sources);
-	while ((rel = hash_seq_search(&scan)) != NULL)
-		rel->is_valid = false;
-}
-
-static void
-on_cast_inval(Datum arg, int cacheid, uint32 hashvalue)
-{
-	on_relcache_inval(arg, InvalidOid);
-}
-
-/* Can a value of this type always become jsonb? */
-static bool
-is_safe_type(Oid type)
-{
-	Oid			element = get_element_type(type);
-	Oid			function;
-
-	if (OidIsValid(element))
-		type = element;
-	switch (getBaseType(type))
-	{
-		case BOOLOID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case FLOAT4OID:
-		case FLOAT8OID:
-		case NUMERICOID:
-		case TEXTOID:
-		case VARCHAROID:
-		case BPCHAROID:
-		case NAMEOID:
-		case CHAROID:
-		case BYTEAOID:
-		case DATEOID:
-		case TIMEOID:
-		case TIMETZOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-		case INTERVALOID:
-		case UUIDOID:
-		case JSONBOID:
-		case INETOID:
-		case CIDROID:
-			return true;
-		default:
-			/* Somebody's cast to json would be called, whatever it does. */
-			return type_is_enum(type) &&
-				find_coercion_pathway(JSONOID, getBaseType(type),
-									  COERCION_EXPLICIT, &function) != COERCION_PATH_FUNC;
-	}
-}
-
-int
-webhook_record_key(Relation rel, AttrNumber **key)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	int			n = 0;
-
-	*key = NULL;
-	foreach(lc, indexes)
-	{
-		HeapTuple	tuple = SearchSysCache1(INDEXRELID,
-											ObjectIdGetDatum(lfirst_oid(lc)));
-		Form_pg_index index;
-
-		if (!HeapTupleIsValid(tuple))
-			elog(ERROR, "cache lookup failed for index %u", lfirst_oid(lc));
-		index = (Form_pg_index) GETSTRUCT(tuple);
-		if (index->indisprimary)
-		{
-			n = index->indnkeyatts;
-			*key = palloc(n * sizeof(AttrNumber));
-			for (int i = 0; i < n; i++)
-				(*key)[i] = index->indkey.values[i];
-		}
-		ReleaseSysCache(tuple);
-		if (n > 0)
-			break;
-	}
-	list_free(indexes);
-	return n;
-}
-
-static ColumnKind
-get_kind(Oid type)
-{
-	switch (type)
-	{
-		case BOOLOID:
-			return COLUMN_BOOLEAN;
-		case INT2OID:
-			return COLUMN_INT2;
-		case INT4OID:
-			return COLUMN_INT4;
-		case INT8OID:
-			return COLUMN_INT8;
-		case NUMERICOID:
-			return COLUMN_NUMERIC;
-		case TEXTOID:
-		case VARCHAROID:
-		case BPCHAROID:
-			return COLUMN_TEXT;
-		case DATEOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-			return COLUMN_DATETIME;
-		default:
-			return COLUMN_OTHER;
-	}
-}
-
-/* jsonb keeps an object's keys by length, then by their bytes. */
-static int
-compare_names(const void *a, const void *b)
-{
-	const JsonbValue *name_a = &((const Column *) a)->name;
-	const JsonbValue *name_b = &((const Column *) b)->name;
-
-	if (name_a->val.string.len != name_b->val.string.len)
-		return name_a->val.string.len > name_b->val.string.len ? 1 : -1;
-	return memcmp(name_a->val.string.val, name_b->val.string.val,
-				  name_a->val.string.len);
-}
-
-static void
-load_columns(RecordSource *source, TupleDesc desc)
-{
-	source->columns = palloc0(Max(desc->natts, 1) * sizeof(Column));
-	source->n_columns = 0;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-		Column	   *column = &source->columns[source->n_columns];
-
-		if (attr->attisdropped)
-			continue;
-		source->n_columns++;
-		column->index = i;
-		column->type = getBaseType(attr->atttypid);
-		column->kind = get_kind(column->type);
-		column->name.type = jbvString;
-		column->name.val.string.val = pstrdup(NameStr(attr->attname));
-		column->name.val.string.len = strlen(NameStr(attr->attname));
-		if (column->kind != COLUMN_OTHER)
-			continue;
-		fmgr_info(F_TO_JSONB, &column->to_jsonb);
-		fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-												 list_make1(makeNullConst(attr->atttypid, -1,
-																		  InvalidOid)),
-												 InvalidOid, InvalidOid,
-												 COERCE_EXPLICIT_CALL),
-						   &column->to_jsonb);
-	}
-	qsort(source->columns, source->n_columns, sizeof(Column), compare_names);
-}
-
-static void
-load_generated(RecordSource *source, Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	source->generated = NULL;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Node	   *expression;
-
-		if (!webhook_is_virtual(TupleDescAttr(desc, i)))
-			continue;
-		if (source->generated == NULL)
-		{
-			source->generated = palloc0(desc->natts * sizeof(ExprState *));
-			source->econtext = CreateStandaloneExprContext();
-			source->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc),
-													&TTSOpsHeapTuple);
-		}
-		expression = webhook_generation_expression(rel, i + 1);
-		source->generated[i] =
-			ExecInitExpr(expression_planner((Expr *) expression), NULL);
-
-		/* It may fail, as a division by zero. */
-		source->is_guarded = true;
-	}
-}
-
-static void
-load_source(RecordSource *source, Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	MemoryContext context;
-	MemoryContext old;
-
-	context = AllocSetContextCreate(CacheMemoryContext, "webhook module",
-									ALLOCSET_SMALL_SIZES);
-	old = MemoryContextSwitchTo(context);
-
-	source->is_guarded = false;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attr = TupleDescAttr(desc, i);
-
-		if (!attr->attisdropped && !is_safe_type(attr->atttypid))
-			source->is_guarded = true;
-	}
-
-	source->key_output = NULL;
-	source->key_desc = NULL;
-	source->n_key = webhook_record_key(rel, &source->key);
-	if (source->n_key == 1)
-	{
-		Oid			function;
-		bool		is_varlena;
-
-		getTypeOutputInfo(TupleDescAttr(desc, source->key[0] - 1)->atttypid,
-						  &function, &is_varlena);
-		source->key_output = palloc(sizeof(FmgrInfo));
-		fmgr_info_cxt(function, source->key_output, context);
-	}
-	else if (source->n_key > 1)
-	{
-		source->key_desc = CreateTemplateTupleDesc(source->n_key);
-		for (int i = 0; i < source->n_key; i++)
-			TupleDescCopyEntry(source->key_desc, i + 1, desc, source->key[i]);
-		source->key_desc = BlessTupleDesc(source->key_desc);
-	}
-
-	load_columns(source, desc);
-	load_generated(source, rel);
-	MemoryContextSwitchTo(old);
-	source->context = context;
-	source->is_valid = true;
-}
-
-static RecordSource *
-find_source(Relation rel)
-{
-	Oid			relid = RelationGetRelid(rel);
-	RecordSource *source;
-	bool		found;
-
-	if (sources == NULL)
-	{
-		HASHCTL		info = {0};
-
-		info.keysize = sizeof(Oid);
-		info.entrysize = sizeof(RecordSource);
-		sources = hash_create("webhook record sources", 16, &info,
-							  HASH_ELEM | HASH_BLOBS);
-		CacheRegisterRelcacheCallback(on_relcache_inval, (Datum) 0);
-		CacheRegisterSyscacheCallback(CASTSOURCETARGET, on_cast_inval, (Datum) 0);
-	}
-	source = hash_search(sources, &relid, HASH_ENTER, &found);
-	if (!found)
-	{
-		source->is_valid = false;
-		source->context = NULL;
-	}
-	if (!source->is_valid)
-	{
-		if (source->context != NULL)
-			MemoryContextDelete(source->context);
-		source->context = NULL;
-		load_source(source, rel);
-	}
-	return source;
-}
 
 int
 webhook_record_enter_output(void)
@@ -405,7 +66,7 @@ webhook_record_leave_output(int level)
 }
 
 static char *
-format_key(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+format_key(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	Datum		values[INDEX_MAX_KEYS];
 	bool		nulls[INDEX_MAX_KEYS];
@@ -427,15 +88,14 @@ format_key(RecordSource *source, HeapTuple tuple, TupleDesc desc)
  * the record, it is the same record: a timestamptz in its key is given in UTC.
  */
 static char *
-format_record_id(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+format_record_id(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
-	static pg_tz *utc = NULL;
 	pg_tz	   *session = session_timezone;
 	char	   *record_id;
 
-	if (utc == NULL)
-		utc = pg_tzset("GMT");
-	session_timezone = utc;
+	if (!source->is_key_zoned)
+		return format_key(source, tuple, desc);
+	session_timezone = pg_tzset("GMT");
 	PG_TRY();
 	{
 		record_id = format_key(source, tuple, desc);
@@ -487,34 +147,34 @@ set_jsonb(JsonbValue *result, Jsonb *value)
 
 /* The same as to_jsonb makes of it. */
 static void
-convert_value(JsonbValue *result, Column *column, Datum value)
+convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
 {
 	switch (column->kind)
 	{
-		case COLUMN_BOOLEAN:
+		case WEBHOOK_COLUMN_BOOLEAN:
 			result->type = jbvBool;
 			result->val.boolean = DatumGetBool(value);
 			break;
-		case COLUMN_INT2:
+		case WEBHOOK_COLUMN_INT2:
 			set_numeric(result, int64_to_numeric(DatumGetInt16(value)));
 			break;
-		case COLUMN_INT4:
+		case WEBHOOK_COLUMN_INT4:
 			set_numeric(result, int64_to_numeric(DatumGetInt32(value)));
 			break;
-		case COLUMN_INT8:
+		case WEBHOOK_COLUMN_INT8:
 			set_numeric(result, int64_to_numeric(DatumGetInt64(value)));
 			break;
-		case COLUMN_NUMERIC:
+		case WEBHOOK_COLUMN_NUMERIC:
 			set_numeric(result, DatumGetNumeric(value));
 			break;
-		case COLUMN_TEXT:
+		case WEBHOOK_COLUMN_TEXT:
 			{
 				text	   *string = DatumGetTextPP(value);
 
 				set_string(result, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
 				break;
 			}
-		case COLUMN_DATETIME:
+		case WEBHOOK_COLUMN_DATETIME:
 			{
 				char	   *text = JsonEncodeDateTime(palloc(MAXDATELEN + 1), value,
 													  column->type, NULL);
@@ -522,7 +182,7 @@ convert_value(JsonbValue *result, Column *column, Datum value)
 				set_string(result, text, strlen(text));
 				break;
 			}
-		case COLUMN_OTHER:
+		case WEBHOOK_COLUMN_OTHER:
 			set_jsonb(result, DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)));
 			break;
 	}
@@ -530,7 +190,8 @@ convert_value(JsonbValue *result, Column *column, Datum value)
 
 /* Compute the columns that are in no tuple. */
 static void
-fill_generated(RecordSource *source, HeapTuple tuple, Datum *values, bool *nulls)
+fill_generated(WebhookRecordSource *source, HeapTuple tuple, Datum *values,
+			   bool *nulls)
 {
 	ResetExprContext(source->econtext);
 	ExecStoreHeapTuple(tuple, source->slot, false);
@@ -549,7 +210,7 @@ fill_generated(RecordSource *source, HeapTuple tuple, Datum *values, bool *nulls
  * for each row.
  */
 static Jsonb *
-convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
+convert_tuple(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	Datum	   *values = palloc(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
@@ -561,7 +222,7 @@ convert_tuple(RecordSource *source, HeapTuple tuple, TupleDesc desc)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < source->n_columns; i++)
 	{
-		Column	   *column = &source->columns[i];
+		WebhookColumn *column = &source->columns[i];
 		JsonbValue	value;
 
 		pushJsonbValue(&state, WJB_KEY, &column->name);
@@ -600,7 +261,7 @@ is_large(HeapTuple tuple, TupleDesc desc)
 typedef struct FillArguments
 {
 	WebhookRecord *record;
-	RecordSource *source;
+	WebhookRecordSource *source;
 	TupleDesc	desc;
 	HeapTuple	tuple;
 	HeapTuple	old_tuple;
@@ -621,7 +282,7 @@ void
 webhook_record_read(WebhookRecord *record, Relation rel, HeapTuple tuple,
 					HeapTuple old_tuple)
 {
-	RecordSource *source = find_source(rel);
+	WebhookRecordSource *source = webhook_record_source_find(rel);
 	TupleDesc	desc = RelationGetDescr(rel);
 	FillArguments args = {record, source, desc, tuple, old_tuple};
 	int			level = webhook_record_enter_output();
@@ -649,7 +310,7 @@ char *
 webhook_record_id(Relation rel, HeapTuple tuple)
 {
 	int			level = webhook_record_enter_output();
-	char	   *record_id = format_record_id(find_source(rel), tuple,
+	char	   *record_id = format_record_id(webhook_record_source_find(rel), tuple,
 											 RelationGetDescr(rel));
 
 	webhook_record_leave_output(level);

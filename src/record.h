@@ -30,9 +30,6 @@ extern void webhook_record_read(WebhookRecord *record, Relation rel,
 /* Just the key as text; NULL: the module has no primary key. */
 extern char *webhook_record_id(Relation rel, HeapTuple tuple);
 
-/* The columns of the primary key, in its order; returns how many. */
-extern int	webhook_record_key(Relation rel, AttrNumber **key);
-
 /*
  * Text forms must not depend on the writer's session: bytea is hex, floats
  * are shortest-precise, dates in ranges are ISO.  Returns what to end it with.
