@@ -138,17 +138,20 @@ check_origin(void)
 static void
 catch_up(TimestampTz now, const WebhookHint *hints, int n)
 {
-	TimestampTz clock_was = webhook_shared_clock_was();
+	bool		is_time = now >= webhook_survey_next();
+	TimestampTz clock_was;
 
+	for (int i = 0; i < n && !is_time; i++)
+		is_time = hints[i].retry_at > now;
+	if (!is_time)
+		return;
+	clock_was = webhook_shared_clock_was();
 	if (clock_was <= now)
 		return;
-	for (int i = 0; i < n; i++)
-	{
-		if (hints[i].retry_at > now)
-			webhook_survey_ask();
-	}
-	if (now >= webhook_survey_next())
-		webhook_queue_turn_back(now, clock_was);
+	webhook_queue_turn_back(now, clock_was);
+
+	/* What is due now is in front of the lanes' cursors. */
+	webhook_survey_ask();
 }
 
 /* Take up what commits have told, and what has fallen due. */
