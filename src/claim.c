@@ -28,7 +28,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
 #define N_SAMPLE 8				/* deliveries that tell how large the others are */
 
 #define DELIVERY_COLUMNS \
@@ -156,16 +155,7 @@ get_size(List *deliveries)
 	ListCell   *lc;
 
 	foreach(lc, deliveries)
-	{
-		WebhookDelivery *delivery = lfirst(lc);
-
-		if (delivery->record != NULL)
-			size += VARSIZE(delivery->record);
-		if (delivery->old_record != NULL)
-			size += VARSIZE(delivery->old_record);
-		if (delivery->computed != NULL)
-			size += VARSIZE(delivery->computed);
-	}
+		size += webhook_delivery_size(lfirst(lc));
 	return size;
 }
 
@@ -213,10 +203,11 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 		MemoryContextSwitchTo(old);
 		wanted = limit - list_length(result);
 		size = get_size(result);
-		if (size >= MAX_CLAIM_SIZE)
+		if (size >= WEBHOOK_MAX_CLAIM_SIZE)
 			break;
 		if (size > 0)
-			wanted = Min(wanted, (MAX_CLAIM_SIZE - size) / (size / list_length(result) + 1));
+			wanted = Min(wanted, (WEBHOOK_MAX_CLAIM_SIZE - size) /
+						 (size / list_length(result) + 1));
 	}
 	return result;
 }

@@ -29,7 +29,6 @@
 
 #define MAX_PREFETCH 1000
 #define PREFETCH_US 25000		/* claim what is completed in this time */
-#define MAX_CLAIM_BYTES (8 * 1024 * 1024)
 #define MAX_LOCAL_PAUSE 60		/* seconds */
 #define FEW 2					/* in flight: may go whatever others do */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
@@ -287,7 +286,7 @@ webhook_lane_appetite(WebhookLane *lane, int budget)
 	/* However large records are, they go one by one. */
 	if (lane->average_size > 0)
 		appetite = Min(appetite,
-					   Max((int) (MAX_CLAIM_BYTES / lane->average_size), 1) -
+					   Max((int) (WEBHOOK_MAX_CLAIM_SIZE / lane->average_size), 1) -
 					   lane->n_ready);
 	return Max(Min(appetite, budget), 0);
 }
@@ -317,14 +316,10 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
 	WebhookFlight *flight = webhook_flight_make(lane->action_id, delivery);
 	char	   *problem = NULL;
-	Size		size = 64;
+	Size		size = 64 + webhook_delivery_size(delivery);
 
 	flight->lane = lane;
 	lane->n_flights++;
-	if (delivery->record != NULL)
-		size += VARSIZE(delivery->record);
-	if (delivery->old_record != NULL)
-		size += VARSIZE(delivery->old_record);
 	lane->average_size = lane->average_size == 0 ? size :
 		(lane->average_size * 7 + size) / 8;
 

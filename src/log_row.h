@@ -39,6 +39,24 @@ typedef struct WebhookDelivery
 	ItemPointerData tid;		/* of the row since */
 } WebhookDelivery;
 
+/* So many bytes of records are claimed at once, however many are wanted. */
+#define WEBHOOK_MAX_CLAIM_SIZE (8 * 1024 * 1024)
+
+/* Bytes of what a delivery carries. */
+static inline Size
+webhook_delivery_size(const WebhookDelivery *delivery)
+{
+	const Jsonb *parts[] = {delivery->record, delivery->old_record, delivery->computed};
+	Size		size = 0;
+
+	for (int i = 0; i < lengthof(parts); i++)
+	{
+		if (parts[i] != NULL)
+			size += VARSIZE(parts[i]);
+	}
+	return size;
+}
+
 /* What became of a delivery. */
 typedef enum WebhookVerdict
 {

@@ -34,7 +34,6 @@
 #include "utils/timestamp.h"
 
 #define N_BUFFERED 64			/* rows of webhook_attempt inserted at once */
-#define MAX_CLAIM_SIZE (8 * 1024 * 1024)	/* of records, however many are wanted */
 
 /* ---------------------------------------------------------------------
  * Rows of the log
@@ -201,12 +200,6 @@ copy_jsonb(const TupleTableSlot *slot, int column)
 		DatumGetJsonbPCopy(slot->tts_values[column]);
 }
 
-static Size
-get_size(const Jsonb *jsonb)
-{
-	return jsonb == NULL ? 0 : VARSIZE(jsonb);
-}
-
 static WebhookDelivery *
 read_delivery(TupleTableSlot *slot, TransactionId writer)
 {
@@ -262,7 +255,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 	index_rescan(scan, keys, lengthof(keys), NULL, 0);
 
 	*claimed = NIL;
-	while (list_length(*claimed) < limit && size < MAX_CLAIM_SIZE &&
+	while (list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE &&
 		   index_getnext_slot(scan, ForwardScanDirection, target.slot))
 	{
 		TransactionId writer;
@@ -288,8 +281,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 
 			delivery->tid = target.new_slot->tts_tid;
 			*claimed = lappend(*claimed, delivery);
-			size += get_size(delivery->record) +
-				get_size(delivery->old_record) + get_size(delivery->computed);
+			size += webhook_delivery_size(delivery);
 			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
 			cursor->log_id = delivery->log_id;
 		}
@@ -301,7 +293,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 				cursor->passed_over = retry_at;
 		}
 	}
-	*exhausted = list_length(*claimed) < limit && size < MAX_CLAIM_SIZE;
+	*exhausted = list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE;
 	index_endscan(scan);
 	PopActiveSnapshot();
 	index_close(index, AccessShareLock);
