@@ -28,6 +28,8 @@ our @EXPORT = qw(
   wait_for_sql
   wait_for_delivery
   turn_clock
+  set_clock
+  start_with_clock
   closed_port
   set_conf
   worker_pid
@@ -117,6 +119,36 @@ sub turn_clock
 	$condition = 'true' unless defined $condition;
 	$node->safe_psql($database || 'postgres',
 		"UPDATE webhook.webhook_log SET retry_at = now() WHERE retry_at > now() AND ($condition)");
+	return;
+}
+
+sub clock_hand { return "$PostgreSQL::Test::Utils::tmp_check/clock_$$" }
+
+# A server of start_with_clock has its clock so many seconds ahead, from now on.
+sub set_clock
+{
+	my ($seconds) = @_;
+	my $hand = clock_hand();
+	my $mode = -e $hand ? '+<' : '>';
+
+	open my $file, "$mode:raw", $hand or die "$hand: $!";
+	syswrite $file, pack('q', $seconds);
+	close $file;
+	return;
+}
+
+# Start a server with a clock of its own (clock.c), so many seconds ahead.
+sub start_with_clock
+{
+	my ($node, $seconds) = @_;
+	my $preload = "$PostgreSQL::Test::Utils::tmp_check/clock_$$.so";
+
+	PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, dirname(__FILE__) . '/clock.c', '-ldl' ])
+	  or die 'no preload';
+	set_clock($seconds);
+	local $ENV{WEBHOOK_TEST_CLOCK} = clock_hand();
+	local $ENV{LD_PRELOAD} = $preload;
+	$node->start;
 	return;
 }
 

@@ -13,28 +13,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use WebhookTest;
 
-my $dir = $PostgreSQL::Test::Utils::tmp_check;
-my $preload = "$dir/missed_clock.so";
-my $hand = "$dir/missed_clock";
-
-PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/clock.c", '-ldl' ])
-  or die 'no preload';
-
-# So many seconds ahead, from now on.
-sub set_clock
-{
-	my ($seconds) = @_;
-	my $mode = -e $hand ? '+<' : '>';
-
-	open my $file, "$mode:raw", $hand or die "$hand: $!";
-	syswrite $file, pack('q', $seconds);
-	close $file;
-	return;
-}
-
 # Room for the launcher, one worker and one more process, which another session
 # takes.
-set_clock(0);
 my $node = PostgreSQL::Test::Cluster->new('missed');
 $node->init;
 $node->append_conf('postgresql.conf', q{
@@ -44,12 +24,7 @@ max_logical_replication_workers = 0
 max_worker_processes = 3
 fsync = off
 });
-{
-	local $ENV{WEBHOOK_TEST_CLOCK} = $hand;
-	local $ENV{LD_PRELOAD} = $preload;
-
-	$node->start;
-}
+start_with_clock($node, 0);
 my $receiver = start_receiver(terse => 1);
 my $url = $receiver->url('/ok');
 

@@ -11,26 +11,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use WebhookTest;
 
-my $dir = $PostgreSQL::Test::Utils::tmp_check;
-my $preload = "$dir/clock.so";
-my $hand = "$dir/clock";
-
-PostgreSQL::Test::Utils::run_log([ split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', '-o', $preload, "$FindBin::RealBin/../lib/clock.c", '-ldl' ])
-  or die 'no preload';
-
-# So many seconds ahead, from now on.
-sub set_clock
-{
-	my ($seconds) = @_;
-	my $mode = -e $hand ? '+<' : '>';
-
-	open my $file, "$mode:raw", $hand or die "$hand: $!";
-	syswrite $file, pack('q', $seconds);
-	close $file;
-	return;
-}
-
-set_clock(3600);
 my $node = PostgreSQL::Test::Cluster->new('clock');
 $node->init;
 $node->append_conf('postgresql.conf', q{
@@ -38,12 +18,7 @@ shared_preload_libraries = 'webhook'
 webhook.allowed_networks = '127.0.0.0/8'
 fsync = off
 });
-{
-	local $ENV{WEBHOOK_TEST_CLOCK} = $hand;
-	local $ENV{LD_PRELOAD} = $preload;
-
-	$node->start;
-}
+start_with_clock($node, 3600);
 my $receiver = start_receiver();
 my $url = $receiver->url('/ok');
 my $slow = $receiver->url('/slow?ms=3000');
