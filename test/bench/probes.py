@@ -72,6 +72,10 @@ class Limit:
                                    capture_output=True, text=True).stdout.split()
         return float(rate), float(cpu)
 
+    def start(self, url, n, body, rate):
+        """No more than so many a second, in the background."""
+        return subprocess.Popen([self.program, "-r", str(rate), url, str(n), "50", body], stdout=subprocess.DEVNULL)
+
 
 def worker_pids():
     return [int(pid) for pid in psql("SELECT pid FROM webhook.stat_worker WHERE database = current_database()").split()]
