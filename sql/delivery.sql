@@ -87,6 +87,12 @@ SELECT webhook.wait('20 ms');
 SELECT webhook.wait('-1 s');
 SELECT webhook.cancel(:log_id);
 SELECT webhook.wait('0');
+-- in vain before what it is to wait for is committed
+BEGIN;
+SELECT webhook.retry(:log_id);
+SELECT webhook.wait('1 ms');
+ROLLBACK;
+SELECT webhook.wait('1 ms');
 
 -- the action goes: what it was to send fails, and can't be sent again
 SELECT webhook.retry(:log_id);

@@ -60,7 +60,7 @@ on_xact_event(XactEvent event, void *arg)
 				webhook_commit_wake(WEBHOOK_ANY_ACTION, 0);
 			return;
 		case XACT_EVENT_COMMIT:
-			if (news.rescan || news.n_hints > 0)
+			if (webhook_commit_has_news())
 				webhook_news_tell(MyDatabaseId, &news);
 			if (is_launch)
 				webhook_launch_request(MyDatabaseId);
@@ -86,6 +86,12 @@ void
 webhook_commit_wake(int32 action_id, TimestampTz retry_at)
 {
 	webhook_news_add_hint(&news, action_id, retry_at);
+}
+
+bool
+webhook_commit_has_news(void)
+{
+	return news.rescan || news.n_hints > 0;
 }
 
 void

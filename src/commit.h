@@ -15,6 +15,9 @@ extern void webhook_commit_init(void);
 /* After commit, wake the database's workers: an action has new work. */
 extern void webhook_commit_wake(int32 action_id, TimestampTz retry_at);
 
+/* Has this transaction work for them, that they see after its commit? */
+extern bool webhook_commit_has_news(void);
+
 /* After commit, let them look at everything anew (configuration, log). */
 extern void webhook_commit_rescan(void);
 

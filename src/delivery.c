@@ -16,6 +16,7 @@
 #include "action.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "commit.h"
 #include "compat.h"
 #include "computed.h"
 #include "executor/spi.h"
@@ -474,6 +475,9 @@ is_busy(SPIPlanPtr plan)
 /*
  * webhook.wait(timeout) returns boolean
  *		Wait until nothing is due or in flight; false if that took longer.
+ *
+ * Warns where it may be in vain: before the transaction itself has committed what
+ * it has queued.
  */
 Datum
 wait(PG_FUNCTION_ARGS)
@@ -500,13 +504,20 @@ wait(PG_FUNCTION_ARGS)
 					   " WHERE a.enabled", 1, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the look at the queue");
-	while ((busy = is_busy(plan)) && GetCurrentTimestamp() < until)
+	busy = is_busy(plan);
+	if (busy && webhook_commit_has_news())
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("webhooks that this transaction has queued are sent only after it has committed"),
+				 errhint("Commit first, and call webhook.wait() in a transaction of its own.")));
+	while (busy && GetCurrentTimestamp() < until)
 	{
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 WAIT_INTERVAL_MS, wait_event);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		busy = is_busy(plan);
 	}
 	SPI_finish();
 	webhook_scope_leave(&scope);
