@@ -13,12 +13,17 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "seen.h"
+#include "statement.h"
 #include "utils/builtins.h"
 
-/* A statement on webhook.seen with up to three parameters; rows changed. */
+/*
+ * A statement on webhook.seen with up to three parameters; rows changed.  It is
+ * prepared once for the life of the process: to plan it took longer than to
+ * execute it, for each record that is written.
+ */
 static uint64
-change_seen(const char *sql, int32 workflow_id, const char *record_id,
-			const char *new_id)
+change_seen(SPIPlanPtr *plan, const char *sql, int32 workflow_id,
+			const char *record_id, const char *new_id)
 {
 	WebhookScope scope;
 	Oid			types[3] = {INT4OID, TEXTOID, TEXTOID};
@@ -33,8 +38,7 @@ change_seen(const char *sql, int32 workflow_id, const char *record_id,
 		values[n++] = CStringGetTextDatum(new_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_run(plan, sql, n, types, values, NULL);
 	changed = SPI_processed;
 	SPI_finish();
 	webhook_scope_leave(&scope);
@@ -44,7 +48,10 @@ change_seen(const char *sql, int32 workflow_id, const char *record_id,
 bool
 webhook_seen_note(int32 workflow_id, const char *record_id)
 {
-	return change_seen("INSERT INTO webhook.seen (workflow_id, record_id)"
+	static SPIPlanPtr plan = NULL;
+
+	return change_seen(&plan,
+					   "INSERT INTO webhook.seen (workflow_id, record_id)"
 					   " VALUES ($1, $2) ON CONFLICT DO NOTHING",
 					   workflow_id, record_id, NULL) > 0;
 }
@@ -52,9 +59,12 @@ webhook_seen_note(int32 workflow_id, const char *record_id)
 void
 webhook_seen_rename(int32 workflow_id, const char *old_id, const char *new_id)
 {
+	static SPIPlanPtr plan = NULL;
+
 	if (old_id == NULL || new_id == NULL)
 		return;					/* the key was dropped */
-	(void) change_seen("WITH gone AS (DELETE FROM webhook.seen"
+	(void) change_seen(&plan,
+					   "WITH gone AS (DELETE FROM webhook.seen"
 					   " WHERE workflow_id = $1 AND record_id = $2 RETURNING 1)"
 					   " INSERT INTO webhook.seen (workflow_id, record_id)"
 					   " SELECT $1, $3 FROM gone ON CONFLICT DO NOTHING",
@@ -64,7 +74,10 @@ webhook_seen_rename(int32 workflow_id, const char *old_id, const char *new_id)
 void
 webhook_seen_forget(int32 workflow_id, const char *record_id)
 {
-	(void) change_seen("DELETE FROM webhook.seen"
+	static SPIPlanPtr plan = NULL;
+
+	(void) change_seen(&plan,
+					   "DELETE FROM webhook.seen"
 					   " WHERE workflow_id = $1 AND record_id = $2",
 					   workflow_id, record_id, NULL);
 }
@@ -72,6 +85,8 @@ webhook_seen_forget(int32 workflow_id, const char *record_id)
 void
 webhook_seen_forget_all(int32 workflow_id)
 {
-	(void) change_seen("DELETE FROM webhook.seen WHERE workflow_id = $1",
+	static SPIPlanPtr plan = NULL;
+
+	(void) change_seen(&plan, "DELETE FROM webhook.seen WHERE workflow_id = $1",
 					   workflow_id, NULL, NULL);
 }
