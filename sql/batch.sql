@@ -55,6 +55,20 @@ INSERT INTO parcel SELECT i, 'new' FROM generate_series(1, 6) i;
 SELECT module, string_agg(record_id, ' ' ORDER BY log_id) FROM webhook.webhook_log GROUP BY module ORDER BY module::text;
 DROP TRIGGER aa_note ON parcel;
 
+-- A statement of a trigger, that queues nothing, doesn't have them written singly
+TRUNCATE webhook.webhook_log, parcel, note;
+CREATE TABLE audit (id int, n_written int);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO audit VALUES (new.id, (SELECT count(*) FROM webhook.webhook_log));
+	RETURN NULL;
+END$$;
+CREATE TRIGGER zz_audit AFTER INSERT ON parcel FOR EACH ROW EXECUTE FUNCTION audit();
+INSERT INTO parcel SELECT i, 'new' FROM generate_series(1, 500) i;
+SELECT n_written, min(id), max(id) FROM audit GROUP BY n_written ORDER BY n_written;
+SELECT count(*) FROM webhook.webhook_log;
+DROP TRIGGER zz_audit ON parcel;
+
 -- Within a function each statement sees what the one before has queued
 TRUNCATE webhook.webhook_log, parcel, note;
 CREATE FUNCTION count_queued() RETURNS text LANGUAGE plpgsql AS $$
@@ -102,7 +116,7 @@ SELECT string_agg(module || ' ' || record_id, ', ' ORDER BY log_id) FROM webhook
 TRUNCATE webhook.webhook_log;
 SELECT webhook.run_workflow('parcel');
 SELECT count(*) FROM webhook.webhook_log;
-DROP TABLE item, parcel, note CASCADE;
+DROP TABLE item, parcel, note, audit CASCADE;
 
 -- A record is what to_jsonb makes of the row, whatever its types
 CREATE TYPE mood AS ENUM ('calm', 'not so');

@@ -55,6 +55,7 @@ typedef struct Batch
 
 static Batch *innermost = NULL;
 static int	depth = 0;			/* of webhook_batch_call */
+static uint64 n_added = 0;		/* rows, ever */
 
 /* A column that somebody has added to the log stays NULL. */
 static HeapTuple
@@ -199,22 +200,30 @@ webhook_batch_add(const Datum *values, const bool *nulls)
 	tuple = form_row(batch->desc, values, nulls);
 	MemoryContextSwitchTo(old);
 	ExecStoreHeapTuple(tuple, batch->slots[batch->n++], false);
+	n_added++;
 	batch->size += tuple->t_len;
 	if (batch->n == MAX_ROWS || batch->size >= MAX_BYTES)
 		flush(true);
 }
 
 static void
-leave(bool is_error)
+leave(bool is_to_flush)
 {
 	depth--;
-	if (!is_error && innermost != NULL)
+	if (is_to_flush && innermost != NULL)
 		flush(false);
 }
 
+/*
+ * A statement within another one's trigger, that has added nothing itself, leaves
+ * what waits: else a module with an audit trigger had each of its rows written
+ * singly.
+ */
 void
 webhook_batch_call(void (*function) (void *), void *arg)
 {
+	const uint64 n_before = n_added;
+
 	depth++;
 	PG_TRY();
 	{
@@ -222,11 +231,11 @@ webhook_batch_call(void (*function) (void *), void *arg)
 	}
 	PG_CATCH();
 	{
-		leave(true);
+		leave(false);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	leave(false);
+	leave(n_added != n_before);
 }
 
 /*

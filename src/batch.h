@@ -10,8 +10,9 @@
 
 /*
  * Call a function.  While it runs, rows that are added may wait for others: the
- * end of a statement's triggers, or of a run.  Calls nest.  What was added in the
- * current subtransaction is written when it returns, unless by an error.
+ * end of a statement's triggers, or of a run.  Calls nest.  When one returns that
+ * has added something, unless by an error, all is written that was added in the
+ * current subtransaction.
  */
 extern void webhook_batch_call(void (*function) (void *), void *arg);
 
