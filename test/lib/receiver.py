@@ -14,6 +14,9 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /close                                   the connection is closed instead of an answer
     /reset                                   reset in the middle of the answer
     /cut                                     closed in the middle of the answer's body
+    /once?ms=500                             200, so much later, to the first request of a connection; closed at the next one
+    /farewell?ms=100                         200; closed so much later, over TLS as it should be
+    /twice?ms=100                            200, and so much later the same again, unasked
     /garbage                                 something that is not HTTP
     /drip?ms=100                             200, then a byte of the body at a time, for ever
     /endless-headers, /endless-body          for ever, as fast as is taken
@@ -136,6 +139,7 @@ class Connection(asyncio.Protocol):
         self.request = None
         self.task = None
         self.transport = None
+        self.is_used_up = False
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -297,6 +301,29 @@ class Connection(asyncio.Protocol):
         self.receiver.note(request, "garbage")
         self.transport.write(b"220 mail.example.com ESMTP ready\r\n")
         self.transport.close()
+
+    async def answer_once(self, request, steps, query):
+        if self.is_used_up:
+            self.answer_close(request, steps, query)
+            return
+        self.is_used_up = True
+        await asyncio.sleep(int(query.get("ms", "0")) / 1000)
+        self.send(request, 200, b"ok")
+
+    def answer_farewell(self, request, steps, query):
+        def leave():
+            self.transport.close()
+            # Or else it would wait for us to say farewell, too.
+            self.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
+        self.send(request, 200, b"ok")
+        asyncio.get_running_loop().call_later(int(query.get("ms", "100")) / 1000, leave)
+
+    def answer_twice(self, request, steps, query):
+        self.send(request, 200, b"ok")
+        asyncio.get_running_loop().call_later(
+            int(query.get("ms", "100")) / 1000, self.transport.write,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain")
 
     async def answer_drip(self, request, steps, query):
         self.receiver.note(request, "drip")
