@@ -69,6 +69,9 @@ webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
 		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
 				  t->address, sizeof(t->address));
 
+	/* What curl had to say of a kept connection that it closed before. */
+	t->curl_error[0] = '\0';
+
 	t->is_address_refused = !is_allowed;
 	if (!is_allowed)
 		return CURL_SOCKET_BAD;
@@ -449,6 +452,8 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 	{
 		SET(CURLOPT_SSLCERT, send->client_certificate);
 		SET(CURLOPT_SSLKEY, send->client_certificate);
+		/* Or else OpenSSL asks the terminal that the server was started from, and waits. */
+		SET(CURLOPT_KEYPASSWD, send->client_certificate == NULL ? NULL : "");
 		t->has_certificate = send->client_certificate != NULL;
 	}
 	if (t->timeout != send->timeout)

@@ -14,7 +14,7 @@
  * A connection that the receiver has ended while nothing was under way is of no
  * more use, but libcurl does not see that where the end comes behind a farewell,
  * as over TLS: it sends the next request there, and can't know whether that was
- * taken.  So such a connection is ended on our side too, which libcurl does see.
+ * taken.  So what came is taken away, and libcurl finds the end.
  *
  * Its functions run inside of curl: no errors, no palloc.
  *
@@ -149,8 +149,11 @@ see_idle(int fd, Watched *ours, uint32 events)
 	{
 		char		discarded[4096];
 
-		/* curl looks for the end, in front of which there may be something. */
-		(void) shutdown(fd, SHUT_RDWR);
+		/*
+		 * curl looks for the end, in front of which there may be something.  Over
+		 * TLS it says farewell when it closes, and would be told that it can't.
+		 */
+		(void) shutdown(fd, ours->is_plain ? SHUT_RDWR : SHUT_RD);
 		while (recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0)
 			;
 		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);

@@ -18,6 +18,7 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /farewell?ms=100                         200; closed so much later, over TLS as it should be
     /twice?ms=100                            200, and so much later the same again, unasked
     /garbage                                 something that is not HTTP
+    /malformed, /malformed-chunk             200, with a header or a body that HTTP does not allow
     /drip?ms=100                             200, then a byte of the body at a time, for ever
     /endless-headers, /endless-body          for ever, as fast as is taken
     /big?bytes=N                             200, with a body of that size
@@ -301,6 +302,14 @@ class Connection(asyncio.Protocol):
         self.receiver.note(request, "garbage")
         self.transport.write(b"220 mail.example.com ESMTP ready\r\n")
         self.transport.close()
+
+    def answer_malformed(self, request, steps, query):
+        self.receiver.note(request, "malformed")
+        self.transport.write(b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok")
+
+    def answer_malformed_chunk(self, request, steps, query):
+        self.receiver.note(request, "malformed chunk")
+        self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n")
 
     async def answer_once(self, request, steps, query):
         if self.is_used_up:
