@@ -277,8 +277,8 @@ describe_unconnected(WebhookTransfer *t)
 			 t->address);
 	else
 	{
-		/* With IPv4, there is no free local port. */
-		if (error == EADDRNOTAVAIL && t->family == AF_INET)
+		/* With IPv4, there is no free local port.  A proxy is ours, too. */
+		if ((error == EADDRNOTAVAIL && t->family == AF_INET) || t->has_proxy)
 			send->outcome = WEBHOOK_LOCAL_FAILURE;
 		if (error == 0)
 			error = t->socket_errno;
@@ -334,10 +334,9 @@ describe_timeout(WebhookTransfer *t)
 }
 
 static void
-describe_untrusted(WebhookTransfer *t)
+describe_untrusted(WebhookTransfer *t, const char *detail)
 {
 	WebhookSend *send = t->send;
-	const char *detail = t->curl_error;
 	const char *prefix = "SSL certificate problem: ";
 	char		host[256];
 
@@ -349,8 +348,34 @@ describe_untrusted(WebhookTransfer *t)
 	}
 	if (strncmp(detail, prefix, strlen(prefix)) == 0)
 		detail += strlen(prefix);
-	FAIL("TLS certificate of the receiver is not trusted: %s; see webhook.ca_file",
-		 detail);
+	FAIL("TLS certificate of the receiver is not trusted: %s%s", detail,
+		 strstr(detail, "issuer") != NULL || strstr(detail, "self-signed") != NULL ||
+		 strstr(detail, "self signed") != NULL ? "; see webhook.ca_file" : "");
+}
+
+/* What OpenSSL says, without its version and numbers. */
+static const char *
+get_tls_reason(const char *detail)
+{
+	const char *reason = strstr(detail, "routines::");
+
+	return reason == NULL ? detail : reason + strlen("routines::");
+}
+
+static void
+describe_tls(WebhookTransfer *t, const char *detail)
+{
+	WebhookSend *send = t->send;
+
+	if (strstr(detail, "wrong version number") != NULL)
+		FAIL("receiver does not speak TLS");
+	else if (strstr(detail, "alert protocol version") != NULL ||
+			 strstr(detail, "unsupported protocol") != NULL)
+		FAIL("could not agree on a TLS connection: receiver does not speak TLS 1.2 or later");
+	else if (strstr(detail, "SSL_ERROR_SYSCALL") != NULL)
+		FAIL("could not agree on a TLS connection: receiver closed it");
+	else
+		FAIL("could not agree on a TLS connection: %s", get_tls_reason(detail));
 }
 
 /* The connection came to its end before the answer did. */
@@ -361,10 +386,17 @@ describe_broken(WebhookTransfer *t)
 
 	if (t->head_len > WEBHOOK_MAX_HEAD)
 		FAIL("receiver sent more than %d kB of headers", WEBHOOK_MAX_HEAD / 1024);
+	else if (strstr(t->curl_error, "chunk") != NULL)
+		FAIL("receiver's answer is malformed: %s", t->curl_error);
+	else if (strstr(t->curl_error, "alert certificate required") != NULL)
+		FAIL("receiver requires a client certificate");
+	else if (strstr(t->curl_error, " alert ") != NULL)
+		FAIL("receiver ended the TLS connection: %s", get_tls_reason(t->curl_error));
 	else if (t->head_len > 0)
 		FAIL("receiver closed the connection in the middle of its answer");
 	else
-		FAIL("receiver closed the connection without an answer");
+		FAIL("%s closed the connection without an answer",
+			 t->has_proxy ? "proxy, or receiver behind it," : "receiver");
 }
 
 static void
@@ -379,6 +411,9 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 	(void) curl_easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &proxy_status);
 	if (proxy_status >= 300 && t->head_len == 0)
 	{
+		/* Who we are for the proxy has nothing to do with the receiver. */
+		if (proxy_status == 407)
+			send->outcome = WEBHOOK_LOCAL_FAILURE;
 		FAIL("proxy answered %ld, see webhook.proxy", proxy_status);
 		return;
 	}
@@ -416,30 +451,31 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 			break;
 		case CURLE_UNSUPPORTED_PROTOCOL:
 		case CURLE_WEIRD_SERVER_REPLY:
-			FAIL("receiver does not speak HTTP");
+			if (t->head_len > 0)
+				FAIL("receiver's answer is malformed: %s", detail);
+			else
+				FAIL("receiver does not speak HTTP");
 			break;
 		case CURLE_PEER_FAILED_VERIFICATION:
-			describe_untrusted(t);
+			describe_untrusted(t, detail);
 			break;
 		case CURLE_SSL_CACERT_BADFILE:
 			FAIL("could not read the certificates of webhook.ca_file \"%s\"",
 				 webhook_ca_file);
 			break;
 		case CURLE_SSL_CERTPROBLEM:
-			FAIL("could not use client certificate \"%s\": %s",
+			FAIL("could not use client certificate \"%s\", which must hold a certificate and its key, not encrypted: %s",
 				 send->client_certificate ? send->client_certificate : "", detail);
 			break;
 		case CURLE_SSL_CONNECT_ERROR:
-			if (strstr(detail, "wrong version number") != NULL)
-				FAIL("receiver does not speak TLS");
-			else
-				FAIL("could not agree on a TLS connection: %s", detail);
+			describe_tls(t, detail);
 			break;
 		case CURLE_SEND_ERROR:
 		case CURLE_RECV_ERROR:
 		case CURLE_GOT_NOTHING:
 		case CURLE_PARTIAL_FILE:
 		case CURLE_WRITE_ERROR:
+		case CURLE_HTTP2:
 		case CURLE_OK:
 			describe_broken(t);
 			break;
@@ -515,6 +551,14 @@ webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 	{
 		send->outcome = WEBHOOK_UNANSWERED;
 		describe_failure(t, result);
+		return;
+	}
+
+	if (t->status == 407 && t->has_proxy)
+	{
+		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->error = webhook_answer_format(send->context,
+											"proxy answered 407, see webhook.proxy");
 		return;
 	}
 

@@ -30,13 +30,14 @@
 #define MAX_PREFETCH 1000
 #define PREFETCH_US 25000		/* claim what is completed in this time */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
-#define FEW 2					/* in flight: may go whatever others do */
+#define FEW 2					/* in flight: next to nothing */
+#define PROOF_US USECS_PER_MINUTE	/* for which an answer speaks for a receiver */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
 static int	total_ready = 0;
-static int	suspects_in_flight = 0; /* of lanes that are suspect */
+static int	in_flight_by_trust[WEBHOOK_N_TRUST];
 
 /* However the worker ends, what it had in flight takes no others' places. */
 static void
@@ -348,37 +349,49 @@ static void
 count_in_flight(WebhookLane *lane, int change)
 {
 	lane->in_flight += change;
-	if (lane->is_suspect)
-		suspects_in_flight += change;
+	in_flight_by_trust[lane->trust] += change;
 }
 
 static void
-set_suspect(WebhookLane *lane, bool is_suspect)
+set_trust(WebhookLane *lane, WebhookTrust trust)
 {
-	if (lane->is_suspect != is_suspect)
-		suspects_in_flight += is_suspect ? lane->in_flight : -lane->in_flight;
-	lane->is_suspect = is_suspect;
+	in_flight_by_trust[lane->trust] -= lane->in_flight;
+	in_flight_by_trust[trust] += lane->in_flight;
+	lane->trust = trust;
 }
 
 /*
  * May a lane have one more in flight, with what others may come to need?  What
  * hangs holds its place until it times out, and many receivers can hang at
  * once.  So lanes leave an eighth to those that have next to nothing in flight,
- * and half if theirs has just timed out.  More than half is not for those, be
- * they so many that next to nothing of each is all there is.  One that is alone
- * may have all.
+ * and the last of that to those that have answered lately.  Those that have not,
+ * since the last time-out or for a while, have no more than half together beyond
+ * next to nothing of each; where a time-out was the last thing, no more than half
+ * at all, be they ever so many.  One that is alone may have all.
  */
 static bool
 has_share(const WebhookLane *lane, int max_in_flight)
 {
 	int			in_flight = webhook_sender_in_flight();
+	int			half = max_in_flight / 2;
+	int			suspects = in_flight_by_trust[WEBHOOK_SUSPECT];
+	int			unproven = in_flight_by_trust[WEBHOOK_UNPROVEN];
+	bool		has_few = lane->in_flight < FEW;
+	int			left = 0;		/* to others */
 
-	if (lane->is_suspect && lane->in_flight < in_flight &&
-		suspects_in_flight >= max_in_flight / 2)
-		return false;
-	if (lane->in_flight >= FEW && lane->in_flight < in_flight)
-		max_in_flight -= max_in_flight / (lane->is_suspect ? 2 : 8);
-	return in_flight < max_in_flight;
+	if (lane->in_flight < in_flight)
+	{
+		if (lane->trust == WEBHOOK_SUSPECT && suspects >= half)
+			return false;
+		if (lane->trust == WEBHOOK_UNPROVEN && !has_few &&
+			suspects + unproven >= half)
+			return false;
+		if (!has_few)
+			left = lane->trust == WEBHOOK_SUSPECT ? half : max_in_flight / 8;
+		else if (lane->trust != WEBHOOK_PROVEN)
+			left = max_in_flight / 16;
+	}
+	return in_flight < max_in_flight - left;
 }
 
 /* Send the first ready delivery of a lane if it may go now. */
@@ -402,6 +415,9 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	dlist_delete(&flight->node);
 	lane->n_ready--;
 	total_ready--;
+	if (lane->in_flight == 0 && now >= lane->ended_at + PROOF_US &&
+		lane->trust == WEBHOOK_PROVEN)
+		set_trust(lane, WEBHOOK_UNPROVEN);
 	count_in_flight(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
@@ -476,7 +492,8 @@ release_after_local_failure(WebhookFlight *flight)
 static bool
 has_hung(const WebhookSend *send)
 {
-	return send->outcome == WEBHOOK_UNANSWERED &&
+	return (send->outcome == WEBHOOK_UNANSWERED ||
+			send->outcome == WEBHOOK_UNRESOLVED) &&
 		send->duration >= Min(send->timeout, send->connect_timeout) * INT64CONST(1000);
 }
 
@@ -494,9 +511,10 @@ webhook_lane_finish(void)
 	count_in_flight(flight->lane, -1);
 	flight->lane->completed++;
 	webhook_shared_action_release(flight->lane->action_id);
-	set_suspect(flight->lane, has_hung(send));
+	set_trust(flight->lane, has_hung(send) ? WEBHOOK_SUSPECT : WEBHOOK_PROVEN);
 
 	now = GetCurrentTimestamp();
+	flight->lane->ended_at = now;
 	if (send->outcome == WEBHOOK_LOCAL_FAILURE ||
 		(send->outcome == WEBHOOK_UNRESOLVED &&
 		 (flight->lane->local_failures == 0 ||

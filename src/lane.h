@@ -11,6 +11,16 @@
 
 #include "flight.h"
 
+/* What is known of an action's receiver. */
+typedef enum WebhookTrust
+{
+	WEBHOOK_UNPROVEN,			/* nothing has ended lately */
+	WEBHOOK_PROVEN,				/* the last request that ended had not hung */
+	WEBHOOK_SUSPECT				/* it had */
+} WebhookTrust;
+
+#define WEBHOOK_N_TRUST (WEBHOOK_SUSPECT + 1)
+
 /* One action.  Lanes live as long as the worker. */
 typedef struct WebhookLane
 {
@@ -33,7 +43,8 @@ typedef struct WebhookLane
 	int			n_ready;
 	dlist_head	flying;			/* sent, not yet answered */
 	int			in_flight;
-	bool		is_suspect;		/* the last request that ended had hung */
+	WebhookTrust trust;
+	TimestampTz ended_at;		/* the last request that did */
 	int			prefetch;		/* to claim beyond what may be in flight */
 	int			completed;		/* since the last turn */
 	Size		average_size;	/* of a delivery's record, bytes */

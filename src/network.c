@@ -219,6 +219,9 @@ webhook_network_add(WebhookTransfer *t)
 bool
 webhook_network_add_again(WebhookTransfer *t)
 {
+	/* What was begun under settings of before stays with them. */
+	if (!t->is_downgraded || t->network != networks)
+		return add_transfer(t, t->network);
 	if (second_network == NULL)
 	{
 		WebhookNetwork *network = create_network(Max(capacity / SECOND_SHARE, 1));

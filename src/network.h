@@ -53,7 +53,7 @@ extern void webhook_network_drop_drained(void);
 /* Give a transfer to curl; false: no memory. */
 extern bool webhook_network_add(WebhookTransfer *transfer);
 
-/* The same for one that was taken, and is tried again by HTTP/1.1. */
+/* The same for one that was taken, and is tried again. */
 extern bool webhook_network_add_again(WebhookTransfer *transfer);
 
 /*

@@ -192,6 +192,15 @@ webhook_smtp_judge(WebhookTransfer *t, CURLcode result)
 				mail->error = webhook_answer_format(mail->context,
 													"no connection to the mail server: %s", text);
 			break;
+		case CURLE_RECV_ERROR:
+		case CURLE_GOT_NOTHING:
+			if (t->reply[0] == '\0')
+			{
+				mail->error = webhook_answer_format(mail->context,
+													"mail server closed the connection");
+				break;
+			}
+			/* FALLTHROUGH */
 		default:
 			mail->error = webhook_answer_format(mail->context, "mail server: %s",
 												t->reply[0] != '\0' ? t->reply : text);

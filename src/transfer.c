@@ -30,6 +30,15 @@
 #define MAX_POOLED_BODY (64 * 1024) /* buffer kept with an idle handle */
 #define CONNECTION_LIFETIME 300 /* seconds */
 
+/*
+ * libcurl's buffer for an answer.  Most are short, and by HTTP/1.1 16 kB a request
+ * would be a cache of them lost.  By HTTP/2 libcurl 7.88 waits for ever where the
+ * head of an answer and what came with it are larger than the buffer: there is
+ * room for the largest head and what is read at once.
+ */
+#define PLAIN_BUFFER 4096
+#define TLS_BUFFER (WEBHOOK_MAX_HEAD + 32 * 1024)
+
 static WebhookTransfer *pool = NULL;
 static int	n_pool = 0;
 static uint32 generation = 0;	/* of the settings */
@@ -60,6 +69,9 @@ webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
 		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &address->addr)->sin6_addr,
 				  t->address, sizeof(t->address));
 
+	/* What curl had to say of a kept connection that it closed before. */
+	t->curl_error[0] = '\0';
+
 	t->is_address_refused = !is_allowed;
 	if (!is_allowed)
 		return CURL_SOCKET_BAD;
@@ -71,6 +83,12 @@ webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
 		return CURL_SOCKET_BAD;
 	}
 	return fd;
+}
+
+static bool
+is_https(const WebhookSend *send)
+{
+	return pg_strncasecmp(send->url, "https:", 6) == 0;
 }
 
 static curl_socket_t
@@ -87,7 +105,7 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 							   webhook_address_listed(&address->addr, webhook_proxy_addresses) :
 							   webhook_address_allowed(&address->addr, webhook_networks));
 	if (fd != CURL_SOCKET_BAD)
-		webhook_watch_opened(fd);
+		webhook_watch_opened(fd, !is_https(t->send));
 	return fd;
 }
 
@@ -237,8 +255,6 @@ set_constants(WebhookTransfer *t)
 	SET(CURLOPT_TCP_NODELAY, 1L);
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_UPLOAD_BUFFERSIZE, 16384L);
-	/* Answers are short: a buffer of 16 kB a request is a cache of them lost. */
-	SET(CURLOPT_BUFFERSIZE, 4096L);
 #ifdef HAVE_QUICK_EXIT
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
@@ -288,7 +304,10 @@ webhook_transfer_release(WebhookTransfer *t)
 	curl_slist_free_all(t->empty_headers);
 	t->empty_headers = NULL;
 	t->send = NULL;
-	if (t->generation != generation || n_pool >= MAX_POOL)
+
+	/* libcurl counts, for each handle, how often it has sent again, and stops at five. */
+	if (t->generation != generation || n_pool >= MAX_POOL ||
+		t->is_second_try || t->n_sent > 1)
 	{
 		free_transfer(t);
 		return;
@@ -393,12 +412,12 @@ forget_notes(WebhookTransfer *t)
 static bool
 prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 {
-	bool		is_https = pg_strncasecmp(send->url, "https:", 6) == 0;
-	long		http_version = is_https ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
+	long		http_version = is_https(send) ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1;
 	bool		ok = true;
 
 	t->send = send;
 	t->is_second_try = false;
+	t->is_downgraded = false;
 	t->n_sent = 0;
 	forget_notes(t);
 
@@ -433,6 +452,8 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 	{
 		SET(CURLOPT_SSLCERT, send->client_certificate);
 		SET(CURLOPT_SSLKEY, send->client_certificate);
+		/* Or else OpenSSL asks the terminal that the server was started from, and waits. */
+		SET(CURLOPT_KEYPASSWD, send->client_certificate == NULL ? NULL : "");
 		t->has_certificate = send->client_certificate != NULL;
 	}
 	if (t->timeout != send->timeout)
@@ -450,7 +471,10 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 	 * wait, and wakes one receiver's when another's connection is ready.
 	 */
 	if (t->http_version != http_version)
+	{
 		(void) curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, http_version);
+		SET(CURLOPT_BUFFERSIZE, (long) (is_https(send) ? TLS_BUFFER : PLAIN_BUFFER));
+	}
 	t->http_version = http_version;
 
 	/* What a handle that failed half way is set to, nobody knows. */
@@ -489,19 +513,59 @@ webhook_transfer_is_whole(WebhookTransfer *t)
  * refuse one, ends the HTTP/2 stream early; libcurl 7.88 then loses the
  * answer and gives no reason.  HTTP/1.1 is free of that.
  */
+static bool
+is_answer_lost(WebhookTransfer *t, CURLcode result)
+{
+	return result == CURLE_HTTP2_STREAM && t->curl_error[0] == '\0' &&
+		!webhook_transfer_is_whole(t);
+}
+
+/*
+ * Did a connection that was kept end without a byte of an answer?  The receiver
+ * ended it when it had been idle, or goes away for a moment.  libcurl tries again
+ * by itself, but on the next connection that it has kept, which may have come to
+ * the same end, and five times at most; and not by HTTP/2, nor while it sends.
+ */
+static bool
+is_connection_stale(WebhookTransfer *t, CURLcode result)
+{
+	long		n_connections = 0;
+
+	switch (result)
+	{
+		case CURLE_SEND_ERROR:
+		case CURLE_RECV_ERROR:
+		case CURLE_GOT_NOTHING:
+		case CURLE_PARTIAL_FILE:
+		case CURLE_HTTP2:
+			return t->head_len == 0 &&
+				curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS,
+								  &n_connections) == CURLE_OK &&
+				n_connections == 0;
+		default:
+			return false;
+	}
+}
+
 bool
 webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 {
 	bool		ok = true;
 
-	if (result != CURLE_HTTP2_STREAM || t->curl_error[0] != '\0' ||
-		t->is_second_try || webhook_transfer_is_whole(t) ||
-		elapsed >= t->send->timeout)
+	if (result == CURLE_OK || t->is_second_try || elapsed >= t->send->timeout)
+		return false;
+	if (is_answer_lost(t, result))
+	{
+		t->is_downgraded = true;
+		t->http_version = CURL_HTTP_VERSION_1_1;
+		SET(CURLOPT_HTTP_VERSION, t->http_version);
+	}
+	else if (is_connection_stale(t, result))
+		SET(CURLOPT_FRESH_CONNECT, 1L);
+	else
 		return false;
 
-	t->http_version = CURL_HTTP_VERSION_1_1;
 	t->timeout = t->send->timeout - elapsed;
-	SET(CURLOPT_HTTP_VERSION, t->http_version);
 	SET(CURLOPT_TIMEOUT_MS, (long) Min(t->timeout, INT_MAX));
 	if (ok)
 	{

@@ -44,6 +44,7 @@ typedef struct WebhookTransfer
 	uint32		generation;		/* of the settings it was made under */
 	bool		has_proxy;
 	bool		is_second_try;
+	bool		is_downgraded;	/* that is by HTTP/1.1 */
 	int			n_sent;			/* how often the request went out */
 
 	char	   *body;			/* malloc'd; grows */

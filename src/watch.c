@@ -11,6 +11,11 @@
  * callbacks.  Others, a resolver's, come and go without a word: they are
  * watched just as curl says.
  *
+ * A connection that the receiver has ended while nothing was under way is of no
+ * more use, but libcurl does not see that where the end comes behind a farewell,
+ * as over TLS: it sends the next request there, and can't know whether that was
+ * taken.  So what came is taken away, and libcurl finds the end.
+ *
  * Its functions run inside of curl: no errors, no palloc.
  *
  * Runs in workers.
@@ -20,6 +25,7 @@
 #include "postgres.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "storage/fd.h"
 #include "watch.h"
@@ -31,6 +37,7 @@ typedef struct Watched
 {
 	bool		is_ours;		/* opened and closed by our callbacks */
 	bool		is_wanted;		/* by curl */
+	bool		is_plain;		/* nothing but answers may come */
 	uint32		events;			/* that epoll has been told of; 0: none */
 	uint32		network;
 } Watched;
@@ -64,7 +71,7 @@ find_ours(int fd)
 }
 
 void
-webhook_watch_opened(int fd)
+webhook_watch_opened(int fd, bool is_plain)
 {
 	if (fd >= n_watched)
 	{
@@ -79,6 +86,7 @@ webhook_watch_opened(int fd)
 	}
 	memset(&watched[fd], 0, sizeof(Watched));
 	watched[fd].is_ours = true;
+	watched[fd].is_plain = is_plain;
 }
 
 void
@@ -103,7 +111,7 @@ tell_epoll(int fd, uint32 network, uint32 events)
 void
 webhook_watch_set(int fd, uint32 network, bool read, bool write)
 {
-	uint32		events = (read ? EPOLLIN : 0) | (write ? EPOLLOUT : 0);
+	uint32		events = (read ? EPOLLIN | EPOLLRDHUP : 0) | (write ? EPOLLOUT : 0);
 	Watched    *ours = find_ours(fd);
 
 	if (ours != NULL)
@@ -128,6 +136,36 @@ webhook_watch_leave(int fd)
 		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
+/*
+ * Something happened to a connection on which nothing is under way.  What comes
+ * over TLS without the end may concern the connection itself; but by plain HTTP it
+ * would be taken for the answer to the next request.
+ */
+static void
+see_idle(int fd, Watched *ours, uint32 events)
+{
+	if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0 ||
+		(ours->is_plain && (events & EPOLLIN) != 0))
+	{
+		char		discarded[4096];
+
+		/*
+		 * curl looks for the end, in front of which there may be something.  Over
+		 * TLS it says farewell when it closes, and would be told that it can't.
+		 */
+		(void) shutdown(fd, ours->is_plain ? SHUT_RDWR : SHUT_RD);
+		while (recv(fd, discarded, sizeof(discarded), MSG_DONTWAIT) > 0)
+			;
+		(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+		ours->events = 0;
+		return;
+	}
+
+	/* Or else epoll would tell it again and again. */
+	ours->events = EPOLLRDHUP | (ours->is_plain ? EPOLLIN : 0);
+	tell_epoll(fd, ours->network, ours->events);
+}
+
 int
 webhook_watch_take(WebhookWatchEvent *events, int max)
 {
@@ -144,9 +182,7 @@ webhook_watch_take(WebhookWatchEvent *events, int max)
 
 		if (ours != NULL && !ours->is_wanted)
 		{
-			/* Or else epoll would tell it again and again. */
-			(void) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-			ours->events = 0;
+			see_idle(fd, ours, occurred[i].events);
 			continue;
 		}
 		event->fd = fd;

@@ -26,8 +26,11 @@ extern void webhook_watch_start(void);
 /* Readable when any socket has something to tell. */
 extern int	webhook_watch_descriptor(void);
 
-/* curl opened, or is about to close, a connection's socket. */
-extern void webhook_watch_opened(int fd);
+/*
+ * curl opened, or is about to close, a connection's socket.  "is_plain": for HTTP
+ * without TLS.
+ */
+extern void webhook_watch_opened(int fd, bool is_plain);
 extern void webhook_watch_closing(int fd);
 
 /* Watch a socket, or change what for. */

@@ -14,7 +14,11 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /close                                   the connection is closed instead of an answer
     /reset                                   reset in the middle of the answer
     /cut                                     closed in the middle of the answer's body
+    /once?ms=500                             200, so much later, to the first request of a connection; closed at the next one
+    /farewell?ms=100                         200; closed so much later, over TLS as it should be
+    /twice?ms=100                            200, and so much later the same again, unasked
     /garbage                                 something that is not HTTP
+    /malformed, /malformed-chunk             200, with a header or a body that HTTP does not allow
     /drip?ms=100                             200, then a byte of the body at a time, for ever
     /endless-headers, /endless-body          for ever, as fast as is taken
     /big?bytes=N                             200, with a body of that size
@@ -136,6 +140,7 @@ class Connection(asyncio.Protocol):
         self.request = None
         self.task = None
         self.transport = None
+        self.is_used_up = False
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -297,6 +302,37 @@ class Connection(asyncio.Protocol):
         self.receiver.note(request, "garbage")
         self.transport.write(b"220 mail.example.com ESMTP ready\r\n")
         self.transport.close()
+
+    def answer_malformed(self, request, steps, query):
+        self.receiver.note(request, "malformed")
+        self.transport.write(b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nok")
+
+    def answer_malformed_chunk(self, request, steps, query):
+        self.receiver.note(request, "malformed chunk")
+        self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n")
+
+    async def answer_once(self, request, steps, query):
+        if self.is_used_up:
+            self.answer_close(request, steps, query)
+            return
+        self.is_used_up = True
+        await asyncio.sleep(int(query.get("ms", "0")) / 1000)
+        self.send(request, 200, b"ok")
+
+    def answer_farewell(self, request, steps, query):
+        def leave():
+            self.transport.close()
+            # Or else it would wait for us to say farewell, too.
+            self.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
+        self.send(request, 200, b"ok")
+        asyncio.get_running_loop().call_later(int(query.get("ms", "100")) / 1000, leave)
+
+    def answer_twice(self, request, steps, query):
+        self.send(request, 200, b"ok")
+        asyncio.get_running_loop().call_later(
+            int(query.get("ms", "100")) / 1000, self.transport.write,
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain")
 
     async def answer_drip(self, request, steps, query):
         self.receiver.note(request, "drip")

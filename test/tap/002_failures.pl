@@ -86,6 +86,8 @@ my @ways = (
 	[ 'closes in mid-answer', $receiver->url('/cut'), undef, qr/in the middle of its answer/ ],
 	[ 'closes without an answer', $receiver->url('/close'), undef, qr/answer|empty|clos/i ],
 	[ 'speaks no HTTP', $receiver->url('/garbage'), undef, qr/HTTP/ ],
+	[ 'has a header without a colon', $receiver->url('/malformed'), 200, qr/^receiver's answer is malformed: \S/ ],
+	[ 'has a chunk without a length', $receiver->url('/malformed-chunk'), 200, qr/^receiver's answer is malformed: \S/ ],
 	[ 'redirects', $receiver->url('/redirect?to=http://127.0.0.1:1/secret'), 301, qr/301|redirect/i ],
 	[ 'sends headers without end', $receiver->url('/endless-headers'), undef, qr/header/i ],
 	[ 'sends 100 Continue without end', $receiver->url('/endless-continue'), undef, qr/header|no answer within/i ],

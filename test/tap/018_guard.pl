@@ -9,9 +9,13 @@ use FindBin;
 use lib "$FindBin::RealBin/../lib";
 
 use Encode qw(encode_utf8);
+use IO::Socket::INET;
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Symbol;
 use Test::More;
+use Time::HiRes qw(sleep time);
 use WebhookTest;
 
 my $dir = $PostgreSQL::Test::Utils::tmp_check;
@@ -188,12 +192,13 @@ is(scalar $spy->requests, 1, 'wherever it is');
 # But only there, if he says where, and at whatever address its name leads to.
 sub through_proxy
 {
-	my ($error) = @_;
+	my ($error, $path) = @_;
 
 	$round++;
+	$path ||= '/proxied';
 	$node->safe_psql('postgres', qq{
 		SELECT webhook.drop_action(action_id) FROM webhook.action;
-		SELECT webhook.create_action('events', 'proxied', 'http://example.com/proxied');
+		SELECT webhook.create_action('events', 'proxied', 'http://example.com$path');
 		INSERT INTO event VALUES ($round)});
 	return wait_for_sql($node, "SELECT concat_ws(' ', status, attempts, error) FROM webhook.webhook_log WHERE record_id = '$round'", $error);
 }
@@ -212,10 +217,17 @@ is(scalar $spy->requests, 3, 'the proxy was asked where it may be');
 set_conf($node, "webhook.proxy = 'http://mixed.test:$spy->{port}'\nwebhook.proxy_networks = '192.0.2.0/24'");
 ok(through_proxy('Queued 0 address 127.0.0.1 of the proxy is not in webhook.proxy_networks'), 'a kept connection is of no use to a proxy that may no longer be there');
 is(scalar $spy->requests, 3, 'nothing came through');
+
+# A proxy that is down, or does not know us, is no receiver's failure.
+set_conf($node, 'webhook.proxy = \'http://127.0.0.1:' . closed_port() . '\'' . "\nwebhook.proxy_networks = '127.0.0.0/8'");
+ok(through_proxy('Queued 0 could not connect to proxy 127.0.0.1: Connection refused'), 'a proxy that is down costs no attempt');
+set_conf($node, "webhook.proxy = 'http://127.0.0.1:$spy->{port}'");
+ok(through_proxy('Queued 0 proxy answered 407, see webhook.proxy', '/status/407'), 'nor one that wants another name and password');
+ok(through_proxy('Failed 1 receiver answered 502 Bad Gateway', '/status/502'), 'one that does not get through to the receiver does');
 set_conf($node, "webhook.proxy = ''\nwebhook.proxy_networks = '0.0.0.0/0'");
 %outcome = outcomes("http://127.0.0.1:$spy->{port}/direct");
 like($outcome{"http://127.0.0.1:$spy->{port}/direct"}->{error}, qr/is not public/, 'without it the same address is refused');
-is(scalar $spy->requests, 3, 'over a kept connection, too');
+is(scalar $spy->requests('/direct'), 0, 'over a kept connection, too');
 set_conf($node, "webhook.allowed_networks = '127.0.0.0/8'");
 
 # So it is with the mail server.
@@ -275,6 +287,36 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_action('events', 'mutual', 'https://127.0.0.1:$secure->{port}/mutual', client_certificate => 'crm.pem');
 	INSERT INTO event VALUES (2000)});
 ok(wait_for_sql($node, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2000'}, 'Success'), 'with client_certificate it is served');
+
+# A receiver that says why, unlike Python's.
+for my $case ([ 'receiver requires a client certificate', '-Verify', '1' ],
+	[ 'could not agree on a TLS connection: receiver does not speak TLS 1.2 or later', '-tls1_1', '-cipher', 'ALL:@SECLEVEL=0' ])
+{
+	my ($error, @option) = @$case;
+	my $tls_port = closed_port();
+	my $server = IPC::Run::start([ 'openssl', 's_server', '-accept', "127.0.0.1:$tls_port", '-quiet', '-cert', "$dir/server.crt", '-key', "$dir/server.key", @option ],
+		'<pipe', my $in = Symbol::gensym(), '>', "$dir/s_server.out", '2>&1');
+	my $deadline = time + $WebhookTest::patience;
+	sleep 0.05 until IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $tls_port) || time > $deadline;
+	%outcome = outcomes("https://127.0.0.1:$tls_port/why");
+	is($outcome{"https://127.0.0.1:$tls_port/why"}->{error}, $error, "@option: $error");
+	$server->signal('TERM');
+	close $in;
+	$server->finish;
+}
+$node->safe_psql('postgres', qq{
+	SELECT webhook.drop_action(action_id) FROM webhook.action;
+	SELECT webhook.create_action('events', 'mutual', 'https://127.0.0.1:$secure->{port}/mutual', client_certificate => 'crm.pem')});
+
+# A key that is encrypted: nobody is asked for its pass phrase.
+PostgreSQL::Test::Utils::run_log([ 'openssl', 'pkcs8', '-topk8', '-in', "$dir/client.key", '-out', "$dir/encrypted.key", '-passout', 'pass:geheim' ])
+  or die 'no key';
+PostgreSQL::Test::Utils::append_to_file("$dir/certificates/encrypted.pem", PostgreSQL::Test::Utils::slurp_file("$dir/client.crt") . PostgreSQL::Test::Utils::slurp_file("$dir/encrypted.key"));
+$node->safe_psql('postgres', qq{
+	SELECT webhook.alter_action(action_id, client_certificate => 'encrypted.pem', url => 'https://localhost:$secure->{port}/mutual') FROM webhook.action;
+	INSERT INTO event VALUES (4001)});
+ok(wait_for_sql($node, q{SELECT error ~ 'could not use client certificate ".*encrypted.pem", which must hold a certificate and its key, not encrypted' FROM webhook.webhook_log WHERE record_id = '4001'}), 'an encrypted key is told');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/pass phrase:/, 'no terminal is asked for what it is encrypted with');
 for my $file ('../server.crt', '/etc/passwd', '.', '..', 'a/b', '')
 {
 	isnt($node->psql('postgres', "SELECT webhook.create_action('events', 'x', 'https://example.com/', client_certificate => '$file')"), 0, "client_certificate \"$file\" is no plain file name") if $file ne '';

@@ -89,10 +89,26 @@ is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT log_id) FROM w
 is($node->safe_psql('postgres', q{SELECT count(*) > 0, min(attempts) > 0 FROM webhook.stat_worker}), 't|t',
 	'both have done some of it');
 
+# Sixty receivers of which nothing is known yet hang, none has timed out: one that has
+# answered has not to wait until they do.
+set_conf($node, "webhook.workers_per_database = 1\nwebhook.max_in_flight = 100");
+action($_, $receiver->url("/hang?$_")) for 501 .. 560;
+action(600, $fast->url('/well'));
+add(600, 1);
+ok(wait_for_sql($node, q{SELECT count(*) = 1 FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id)
+	WHERE name = 'kind 600' AND status = 'Success'}), 'one that is well');
+$node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(1, 3) i, generate_series(501, 560) k');
+ok(wait_for_sql($node, q{SELECT in_flight FROM webhook.stat_worker}, '94'), 'sixty that hang have what is not for those that have answered');
+add(600, 20);
+ok(wait_for_sql($node, q{SELECT count(*) = 21 FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id)
+	WHERE name = 'kind 600' AND status = 'Success'}), 'it is served beside them');
+is($node->safe_psql('postgres', q{SELECT in_flight FROM webhook.stat_worker}), '94', 'while they hang');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('kind ' || n) FROM generate_series(501, 560) n});
+$node->restart;
+
 # Sixty receivers that hang: two requests of each are more than may be in flight.
 # Once each has timed out they leave half of it: one that is well has not to wait
 # until they do so again.
-set_conf($node, "webhook.workers_per_database = 1\nwebhook.max_in_flight = 100");
 action($_, $receiver->url("/hang?$_")) for 301 .. 360;
 $node->safe_psql('postgres', q{SELECT webhook.alter_action(action_id, timeout => '1 s')
 	FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name ~ '^kind 3..$'});

@@ -25,6 +25,8 @@ mkdir $dir;
 PostgreSQL::Test::Utils::run_log([ 'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2',
 	'-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', "$dir/key.pem", '-out', "$dir/ca.pem" ])
   or die 'no certificate';
+my $heads = join ' ', map { "add_header X-$_ " . 'x' x 1900 . ';' } 1 .. 15;
+my $behind = start_receiver();
 PostgreSQL::Test::Utils::append_to_file("$dir/nginx.conf", qq{
 daemon off;
 worker_processes 1;
@@ -46,6 +48,8 @@ http {
 		ssl_certificate_key $dir/key.pem;
 		location /ok { return 200 "ok"; }
 		location /refuse { return 503 "busy"; }
+		location /head { proxy_pass http://127.0.0.1:$behind->{port}/ok; $heads }
+		location /body { proxy_pass http://127.0.0.1:$behind->{port}/big?bytes=6000; sub_filter a b; sub_filter_types *; }
 	}
 }
 });
@@ -57,7 +61,7 @@ until (IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port))
 	sleep 0.05;
 }
 
-my $node = start_cluster('multiplexed', conf => "webhook.ca_file = '$dir/ca.pem'");
+my $node = start_cluster('multiplexed', conf => "webhook.ca_file = '$dir/ca.pem'\nwebhook.timeout = '10s'");
 
 sub sql { return $node->safe_psql('postgres', shift) }
 
@@ -104,9 +108,10 @@ sub deliver
 	return requests($n);
 }
 
-for my $table ('small', 'large')
+my %path = (small => 'ok', large => 'refuse', head => 'head', body => 'body');
+for my $table (sort keys %path)
 {
-	my $url = "https://127.0.0.1:$port/" . ($table eq 'small' ? 'ok' : 'refuse');
+	my $url = "https://127.0.0.1:$port/$path{$table}";
 
 	sql(qq{CREATE TABLE $table (id int PRIMARY KEY, t text);
 		SELECT webhook.create_workflow('$table', '$table', 'create');
@@ -116,6 +121,11 @@ for my $table ('small', 'large')
 # The first one opens the connection: without it, those that come at the same time
 # would open one each.
 my $connection = deliver('small', 1)->{on}{'HTTP/2.0'};
+
+# An answer that comes in one go and whose length is not told before, however large.
+is(deliver('body', 20)->{n}{'HTTP/2.0'}, 20, 'answers of 6 kB');
+is(deliver('head', 20)->{n}{'HTTP/2.0'}, 20, 'answers with a head of 28 kB');
+is(sql(q{SELECT string_agg(DISTINCT concat_ws(' ', status, attempts, error), ', ') FROM webhook.webhook_log}), 'Success 1', '... are seen to their end');
 
 # How far a request has come when it is refused is a matter of luck.  True: one was tried again.
 sub refuse
