@@ -923,7 +923,8 @@ COMMENT ON FUNCTION webhook.stat_first IS 'internal: where in the log what was q
 -- With the caller's rights: the policies show the caller's own deliveries.  The
 -- plan is that of a log of any size, whatever is known of it by now.
 CREATE FUNCTION webhook.report(since interval DEFAULT '24 hours') RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = on
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1129,6 +1130,8 @@ CREATE EVENT TRIGGER webhook_on_grant ON ddl_command_end
 	WHEN TAG IN ('GRANT', 'REVOKE')
 	EXECUTE FUNCTION webhook.on_grant();
 COMMENT ON EVENT TRIGGER webhook_on_grant IS 'who has USAGE on schema webhook may call its functions and read its tables';
+ALTER EVENT TRIGGER webhook_before_grant ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_grant ENABLE ALWAYS;
 
 CREATE FUNCTION webhook.start_worker() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'start_worker';
