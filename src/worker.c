@@ -66,6 +66,7 @@ set_session_options(void)
 		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
 		{"lock_timeout", "500ms"},
 		{"row_security", "off"},
+		{"temp_file_limit", "-1"},
 		{"jit", "off"},
 		{"bytea_output", "hex"},
 		{"datestyle", "ISO"},

@@ -29,9 +29,12 @@ IntervalStyle = 'iso_8601'
 bytea_output = 'escape'
 extra_float_digits = -5
 work_mem = '64kB'
+temp_file_limit = 0
 max_connections = 6
 superuser_reserved_connections = 1
 max_wal_senders = 0
+webhook.smtp_url = 'smtp://127.0.0.1:} . closed_port() . q{'
+webhook.smtp_from = 'crm@example.com'
 }, extension => 0);
 
 # A session that may idle.
@@ -191,6 +194,12 @@ log_min_messages = warning
 	ok(wait_for_sql($node, q{SELECT error LIKE '%nowhere.invalid%' FROM webhook.webhook_log WHERE record_id = '40'}), 'a name that can\'t be found is told');
 	sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
 }
+
+# Failures are gathered for mails by more than fits into work_mem.
+sql(q{INSERT INTO webhook.admin VALUES ('dba@example.com'); SELECT webhook.alter_action(1, url => '} . $receiver->url('/status/500') . q{')});
+sql('INSERT INTO public.event SELECT i FROM generate_series(1001, 2000) i');
+ok(wait_for_sql($node, q{SELECT count(*) = 1000 FROM webhook.webhook_log WHERE http_status = 500}), 'a thousand fail');
+ok(wait_for_sql($node, 'SELECT count(*) = 0 FROM webhook.mail_note'), 'and are told of');
 
 $node->stop;
 is(scalar(() = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /PANIC|server process .* was terminated/g), 0, 'nothing crashed');
