@@ -111,6 +111,20 @@ $few->safe_psql('postgres', 'INSERT INTO event SELECT generate_series(1, 100)');
 ok(wait_for_sql($few, q{SELECT count(*) = 100 FROM webhook.webhook_log WHERE status = 'Success'}), 'all are delivered with twelve descriptors');
 is($few->safe_psql('postgres', q{SELECT DISTINCT attempts FROM webhook.webhook_log}), 1, 'no delivery took a second attempt');
 is($few->safe_psql('postgres', q{SELECT string_agg(DISTINCT error, '; ') FROM webhook.webhook_attempt WHERE error IS NOT NULL}), '', 'what failed for want of one cost no attempt');
+
+# A database whose sessions have another role from the start.
+{
+	local $ENV{PGOPTIONS} = '-c role=none';
+
+	$few->safe_psql('postgres', q{CREATE DATABASE lent; CREATE ROLE tenant; ALTER DATABASE lent SET role = 'tenant'});
+	$few->safe_psql('lent', qq{CREATE EXTENSION webhook; CREATE TABLE event (id int PRIMARY KEY);
+		SELECT webhook.create_workflow('events', 'event');
+		SELECT webhook.create_action('events', 'send', '$ok');
+		SELECT webhook.create_workflow('each second', 'event', 'schedule', schedule => '1 second', recurrence => 'first');
+		SELECT webhook.create_action('each second', 'send', '$ok');
+		INSERT INTO event VALUES (1)});
+	ok(wait_for_sql($few, q{SELECT string_agg(DISTINCT operation, ' ') FROM webhook.webhook_log WHERE status = 'Success'}, 'INSERT SCHEDULE', 'lent'), 'the role of its sessions is not the worker\'s, nor a run\'s');
+}
 $few->stop;
 
 # No memory: no attempt, and the worker goes on by itself.
