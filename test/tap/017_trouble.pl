@@ -30,6 +30,7 @@ bytea_output = 'escape'
 extra_float_digits = -5
 work_mem = '64kB'
 temp_file_limit = 0
+exit_on_error = on
 max_connections = 6
 superuser_reserved_connections = 1
 max_wal_senders = 0
