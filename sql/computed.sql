@@ -200,6 +200,10 @@ SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visits()}"}');
 SELECT body FROM webhook.preview(:second_id, '7');
 SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visitors()}"}');
 SELECT body FROM webhook.preview(:second_id, '7');
+-- a setting that is not there is no matter of the search path
+CREATE FUNCTION tenant() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_setting('crm.tenant'); END $$;
+SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= tenant()}"}');
+SELECT body FROM webhook.preview(:second_id, '7');
 RESET search_path;
 
 -- constants are the same whatever the settings of who configures, and of who writes
