@@ -200,7 +200,35 @@ SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visits()}"}');
 SELECT body FROM webhook.preview(:second_id, '7');
 SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= visitors()}"}');
 SELECT body FROM webhook.preview(:second_id, '7');
+-- a setting that is not there is no matter of the search path
+CREATE FUNCTION tenant() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN current_setting('crm.tenant'); END $$;
+SELECT webhook.alter_action(:second_id, parameters => '{"a": "${= tenant()}"}');
+SELECT body FROM webhook.preview(:second_id, '7');
 RESET search_path;
+
+-- constants are the same whatever the settings of who configures, and of who writes
+CREATE TABLE sales.lease (id int PRIMARY KEY, since date, rate float8, term interval, raw bytea);
+SET DateStyle = 'SQL, DMY';
+SET IntervalStyle = 'postgres_verbose';
+SET extra_float_digits = -15;
+SET bytea_output = 'escape';
+SELECT webhook.create_workflow('lease', 'sales.lease', 'schedule', $$since > date '2026-02-03' AND rate <> '0.125'::float8 AND raw <> '\x5c'$$, schedule => '1 day') > 0 AS created;
+SELECT webhook.create_action('lease', 'a', 'https://example.com', parameters => $${"after": "${= since > date '2026-02-03'}",
+	"at": "${= since > timestamptz '2026-02-03 04:05:06+00'}", "rate": "${= rate * '0.125'::float8}", "long": "${= term > interval '1 mon -2 days'}",
+	"raw": "${= raw || '\\x5c00'::bytea}", "text": "${= 'a\\b' || id}"}$$) > 0 AS created;
+SET DateStyle = 'Postgres, MDY';
+SET IntervalStyle = 'sql_standard';
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+INSERT INTO sales.lease VALUES (1, '2026-02-20', 0.5, '1 month', 'b'), (2, '2026-02-01', 0.5, '1 week', 'b'), (3, '2026-02-20', 0.125, '1 week', 'b');
+SELECT webhook.run_workflow('lease');
+SELECT record_id, error, computed FROM webhook.webhook_log WHERE module = 'sales.lease'::regclass ORDER BY log_id;
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+RESET bytea_output;
+RESET extra_float_digits;
+RESET IntervalStyle;
+RESET DateStyle;
 
 SET client_min_messages = warning;
 DROP SCHEMA sales CASCADE;

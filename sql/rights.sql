@@ -280,6 +280,23 @@ DROP TABLE crm.other;
 SELECT w.name FROM webhook.workflow w;
 RESET ROLE;
 SET search_path = pg_catalog;
+
+-- a GRANT means the same in a session that applies another server's changes
+SET session_replication_role = replica;
+GRANT USAGE ON SCHEMA webhook TO regress_webhook_nobody;
+RESET session_replication_role;
+SET ROLE regress_webhook_nobody;
+SELECT count(*) FROM webhook.workflow;
+-- and a report is of one's own deliveries, even where a policy is to be an error
+SET row_security = off;
+SELECT count(*) > 0 FROM webhook.report();
+RESET row_security;
+RESET ROLE;
+SET session_replication_role = replica;
+REVOKE USAGE ON SCHEMA webhook FROM regress_webhook_nobody;
+RESET session_replication_role;
+SELECT has_table_privilege('regress_webhook_nobody', 'webhook.workflow', 'SELECT');
+
 SET client_min_messages = error;
 DROP FUNCTION pg_temp.leak;
 DROP SCHEMA evil CASCADE;

@@ -27,6 +27,7 @@
 #include "ddl.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "module.h"
 #include "nodes/parsenodes.h"
 #include "owner.h"
 #include "statement.h"
@@ -136,15 +137,25 @@ webhook_ddl_descendants(List *relations)
 }
 
 /*
- * The keys and actions of a workflow without triggers don't matter: it is just
- * being restored, or taken down, by a dump's script.
+ * Is the workflow just being restored, or taken down, by a dump's script?  It has no
+ * triggers then.  A schedule's never has any; but a script drops keys before tables.
  */
-static void
-check_fit(WebhookWorkflow *workflow, Relation module)
+static bool
+is_incomplete(const WebhookWorkflow *workflow, Relation module, bool is_drop)
 {
-	webhook_workflow_fit_columns(workflow, module);
-	if (!webhook_triggers_exist(module, workflow->workflow_id) &&
-		strcmp(workflow->trigger, "schedule") != 0)
+	if (strcmp(workflow->trigger, "schedule") == 0)
+		return is_drop && webhook_module_key(module) == NULL;
+	return !webhook_triggers_exist(module, workflow->workflow_id);
+}
+
+/* The keys, actions and owner_email of one that is don't matter. */
+static void
+check_fit(WebhookWorkflow *workflow, Relation module, bool is_drop)
+{
+	bool		is_whole = !is_incomplete(workflow, module, is_drop);
+
+	webhook_workflow_fit_columns(workflow, module, is_whole);
+	if (!is_whole)
 		return;
 	if (!webhook_triggers_match_key(module, workflow->workflow_id))
 		ereport(ERROR,
@@ -182,7 +193,7 @@ get_place(const char *context)
  * would refuse every other one, too.
  */
 static void
-refuse_misfit(WebhookWorkflow *workflow)
+refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -195,7 +206,7 @@ refuse_misfit(WebhookWorkflow *workflow)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		check_fit(workflow, module);
+		check_fit(workflow, module, is_drop);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -228,14 +239,14 @@ refuse_misfit(WebhookWorkflow *workflow)
  * names it, could not survive.
  */
 static void
-refuse_computing_misfits(void)
+refuse_computing_misfits(bool is_drop)
 {
 	ListCell   *lc;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_table_find_computing())
-		refuse_misfit(lfirst(lc));
+		refuse_misfit(lfirst(lc), is_drop);
 	webhook_scope_leave(&scope);
 }
 
@@ -270,11 +281,11 @@ tell_dropped(List *workflows)
 Datum
 on_drop(PG_FUNCTION_ARGS)
 {
+	EventTriggerData *event = webhook_ddl_event(fcinfo, "on_drop");
 	List	   *dropped;
 	List	   *workflows;
 	ListCell   *lc;
 
-	(void) webhook_ddl_event(fcinfo, "on_drop");
 	if (!webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	dropped = read_relations("SELECT CASE WHEN classid = 'pg_class'::regclass"
@@ -291,7 +302,8 @@ on_drop(PG_FUNCTION_ARGS)
 	foreach(lc, workflows)
 		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
-	refuse_computing_misfits();
+	/* A column is dropped by ALTER TABLE. */
+	refuse_computing_misfits(event->tag != CMDTAG_ALTER_TABLE);
 	PG_RETURN_VOID();
 }
 
@@ -332,10 +344,10 @@ on_alter(PG_FUNCTION_ARGS)
 	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
-		refuse_misfit(lfirst(lc));
+		refuse_misfit(lfirst(lc), false);
 	}
 	webhook_scope_leave(&scope);
-	refuse_computing_misfits();
+	refuse_computing_misfits(false);
 	PG_RETURN_VOID();
 }
 

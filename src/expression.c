@@ -27,9 +27,11 @@
 #include "parser/parse_expr.h"
 #include "parser/parse_relation.h"
 #include "parser/parser.h"
+#include "record.h"
 #include "rewrite/prs2lock.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
@@ -208,19 +210,40 @@ refuse_temporary(Node *node, void *context)
 	return expression_tree_walker(node, refuse_temporary, context);
 }
 
+/* A backslash in a string is one, whatever the session makes of it. */
+static int
+enter_standard_strings(void)
+{
+	int			level = NewGUCNestLevel();
+
+	if (!standard_conforming_strings)
+		(void) set_config_option("standard_conforming_strings", "on",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	return level;
+}
+
+/*
+ * Constants are written in forms that every session reads alike, not in those of
+ * whoever configures: 03/02/2026 is a day of March to one, of February to another.
+ */
 char *
 webhook_expression_write(Node *expression, Relation module)
 {
 	List	   *context;
 	int			depth = 0;
 	char	   *result;
+	int			level;
 	WebhookScope scope;
 
 	context = list_concat(deparse_context_for("new", RelationGetRelid(module)),
 						  deparse_context_for("old", RelationGetRelid(module)));
 	webhook_scope_enter(&scope, GetUserId());
+	level = enter_standard_strings();
+	(void) webhook_record_enter_output();
 	result = deparse_expression(place_rows(expression, &depth), context,
 								true, false);
+	AtEOXact_GUC(false, level);
 	webhook_scope_leave(&scope);
 	return result;
 }
@@ -341,6 +364,16 @@ set_up_parser(ParseState *pstate, void *arg)
 }
 
 SPIPlanPtr
+webhook_expression_prepare_query(const char *sql, const SPIPrepareOptions *options)
+{
+	int			level = enter_standard_strings();
+	SPIPlanPtr	plan = SPI_prepare_extended(sql, options);
+
+	AtEOXact_GUC(false, level);
+	return plan;
+}
+
+SPIPlanPtr
 webhook_expression_prepare(const char *compiled, const Oid *module)
 {
 	SPIPrepareOptions options = {0};
@@ -351,8 +384,8 @@ webhook_expression_prepare(const char *compiled, const Oid *module)
 	options.parseMode = RAW_PARSE_DEFAULT;
 	/* An event is like another: no planning for the values of each. */
 	options.cursorOptions = CURSOR_OPT_GENERIC_PLAN;
-	plan = SPI_prepare_extended(psprintf("SELECT pg_catalog.to_jsonb(%s)", compiled),
-								&options);
+	plan = webhook_expression_prepare_query(psprintf("SELECT pg_catalog.to_jsonb(%s)", compiled),
+											&options);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a computed value: %s",
 			 SPI_result_code_string(SPI_result));

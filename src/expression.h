@@ -35,8 +35,15 @@ extern ParseState *webhook_expression_parser(const char *text, Relation module,
 extern char *webhook_expression_compile(const char *text, Relation module,
 										const char *what);
 
-/* Write down an analyzed expression over the rows of webhook_expression_parser. */
+/*
+ * Write down an analyzed expression over the rows of webhook_expression_parser, so
+ * that it means the same whatever the settings of the session that prepares it.
+ */
 extern char *webhook_expression_write(Node *expression, Relation module);
+
+/* SPI_prepare_extended for a query of which webhook_expression_write wrote a part. */
+extern SPIPlanPtr webhook_expression_prepare_query(const char *sql,
+												   const SPIPrepareOptions *options);
 
 /*
  * Plan what webhook_expression_compile wrote; its value is jsonb.  The plan

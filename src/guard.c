@@ -26,7 +26,8 @@ is_general(int sqlerrcode)
 
 /*
  * What a function of the user's does not find it may name without a schema: the
- * search path is not the user's here (webhook_scope_enter).
+ * search path is not the user's here (webhook_scope_enter).  Not so a setting, which
+ * PostgreSQL calls an object, too.
  */
 static bool
 is_lost(const ErrorData *error)
@@ -34,7 +35,8 @@ is_lost(const ErrorData *error)
 	return error->context != NULL &&
 		(error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
 		 error->sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
-		 error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT);
+		 (error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT &&
+		  (error->filename == NULL || strcmp(error->filename, "guc.c") != 0)));
 }
 
 char *

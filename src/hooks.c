@@ -15,15 +15,19 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/user.h"
 #include "commit.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "hooks.h"
 #include "launch.h"
@@ -32,6 +36,7 @@
 #include "owner.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
@@ -76,6 +81,34 @@ find_claimed_database(Node *command)
 			break;
 	}
 	return name != NULL ? get_database_oid(name, true) : InvalidOid;
+}
+
+/* Whoever is about to be refused ends no worker. */
+static bool
+may_claim(Node *command, Oid database)
+{
+	HeapTuple	tuple;
+	bool		result;
+
+	if (webhook_database_ownercheck(database, GetUserId()))
+		return true;
+	if (!IsA(command, CreatedbStmt))
+		return false;
+
+	/* A template is for everybody who may create databases. */
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	result = HeapTupleIsValid(tuple) &&
+		((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	if (!result)
+		return false;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	result = HeapTupleIsValid(tuple) &&
+		((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
 }
 
 /* Is it CREATE EXTENSION webhook, or ALTER EXTENSION webhook UPDATE? */
@@ -139,7 +172,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	Node	   *command = pstmt->utilityStmt;
 	const Oid	database = find_claimed_database(command);
 
-	if (OidIsValid(database))
+	if (OidIsValid(database) && may_claim(command, database))
 	{
 		webhook_launch_block(database);
 		PG_TRY();

@@ -21,6 +21,7 @@
 #include "catalog/pg_class.h"
 #include "event.h"
 #include "executor/spi.h"
+#include "expression.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "name.h"
@@ -51,14 +52,19 @@ PG_FUNCTION_INFO_V1(run_workflow);
  */
 
 /* Rows of children that merely inherit are not the module's. */
-static char *
-make_query(const WebhookWorkflow *workflow, Relation module)
+static SPIPlanPtr
+prepare_query(const WebhookWorkflow *workflow, Relation module)
 {
+	SPIPrepareOptions options = {0};
 	char	   *name = webhook_name_relation(module);
+	char	   *sql = psprintf("SELECT new.*::%s FROM %s %s new WHERE %s", name,
+							   module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
+							   name, workflow->condition_sql != NULL ? workflow->condition_sql : "true");
+	SPIPlanPtr	plan = webhook_expression_prepare_query(sql, &options);
 
-	return psprintf("SELECT new.*::%s FROM %s %s new WHERE %s", name,
-					module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
-					name, workflow->condition_sql != NULL ? workflow->condition_sql : "true");
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a run");
+	return plan;
 }
 
 void
@@ -69,8 +75,7 @@ webhook_run_check(const WebhookWorkflow *workflow)
 
 	webhook_scope_enter(&scope, workflow->owner);
 	SPI_connect();
-	if (SPI_prepare(make_query(workflow, module), 0, NULL) == NULL)
-		elog(ERROR, "could not prepare a run");
+	(void) prepare_query(workflow, module);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	table_close(module, NoLock);
@@ -111,7 +116,6 @@ queue_all(void *arg)
 	const WebhookWorkflow *workflow = run->workflow;
 	Relation	module;
 	MemoryContext context;
-	SPIPlanPtr	plan;
 	Portal		portal;
 	int64		seen = 0;
 	WebhookScope scope;
@@ -122,10 +126,7 @@ queue_all(void *arg)
 	webhook_progress_start("run_workflow", workflow->workflow_id, 0);
 	webhook_scope_enter(&scope, workflow->owner);
 	SPI_connect();
-	plan = SPI_prepare(make_query(workflow, module), 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare a run");
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, false);
+	portal = SPI_cursor_open(NULL, prepare_query(workflow, module), NULL, NULL, false);
 	for (;;)
 	{
 		SPITupleTable *table;
@@ -196,6 +197,8 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
+		{"role", "none"},
+		{"exit_on_error", "off"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},

@@ -923,7 +923,8 @@ COMMENT ON FUNCTION webhook.stat_first IS 'internal: where in the log what was q
 -- With the caller's rights: the policies show the caller's own deliveries.  The
 -- plan is that of a log of any size, whatever is known of it by now.
 CREATE FUNCTION webhook.report(since interval DEFAULT '24 hours') RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = on
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1129,6 +1130,8 @@ CREATE EVENT TRIGGER webhook_on_grant ON ddl_command_end
 	WHEN TAG IN ('GRANT', 'REVOKE')
 	EXECUTE FUNCTION webhook.on_grant();
 COMMENT ON EVENT TRIGGER webhook_on_grant IS 'who has USAGE on schema webhook may call its functions and read its tables';
+ALTER EVENT TRIGGER webhook_before_grant ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_on_grant ENABLE ALWAYS;
 
 CREATE FUNCTION webhook.start_worker() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'start_worker';
@@ -1138,6 +1141,29 @@ COMMENT ON FUNCTION webhook.start_worker IS 'internal: once this transaction com
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA webhook FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA webhook FROM PUBLIC;
 REVOKE ALL ON TYPE webhook.status FROM PUBLIC;
+-- Nor for whom default privileges name: who may put a trigger on action_secret reads
+-- it, and what one on webhook_log calls the worker runs.
+DO $$
+DECLARE
+	grantee text;
+BEGIN
+	FOR grantee IN
+		SELECT DISTINCT coalesce(quote_ident(r.rolname), 'PUBLIC')
+		FROM (SELECT n.nspacl AS acl FROM pg_namespace n WHERE n.nspname = 'webhook'
+			UNION ALL SELECT c.relacl FROM pg_class c WHERE c.relnamespace = 'webhook'::regnamespace
+			UNION ALL SELECT p.proacl FROM pg_proc p WHERE p.pronamespace = 'webhook'::regnamespace
+			UNION ALL SELECT t.typacl FROM pg_type t WHERE t.typnamespace = 'webhook'::regnamespace) o
+		CROSS JOIN aclexplode(o.acl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+		WHERE r.rolname IS DISTINCT FROM current_user
+	LOOP
+		EXECUTE format('REVOKE ALL ON SCHEMA webhook FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA webhook FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA webhook FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA webhook FROM %s', grantee);
+		EXECUTE format('REVOKE ALL ON TYPE webhook.status FROM %s', grantee);
+	END LOOP;
+END
+$$;
 
 -- A dump carries what is configured and what is still to be sent.
 SELECT pg_extension_config_dump('webhook.workflow', '');

@@ -55,6 +55,8 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
+		{"role", "none"},
+		{"exit_on_error", "off"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},
@@ -66,6 +68,7 @@ set_session_options(void)
 		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
 		{"lock_timeout", "500ms"},
 		{"row_security", "off"},
+		{"temp_file_limit", "-1"},
 		{"jit", "off"},
 		{"bytea_output", "hex"},
 		{"datestyle", "ISO"},

@@ -198,7 +198,8 @@ check_workflow(WebhookWorkflow *workflow, Relation module)
 }
 
 void
-webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
+webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module,
+							 bool with_owner_email)
 {
 	Jsonb	   *computed = workflow->computed;
 	Node	   *condition = NULL;
@@ -207,7 +208,8 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module)
 		webhook_criteria_check_columns(workflow->name, workflow->condition,
 									   module,
 									   strcmp(workflow->trigger, "delete") == 0);
-	check_owner_email(workflow, module, false);
+	if (with_owner_email)
+		check_owner_email(workflow, module, false);
 	if (!webhook_wanted_is_same(workflow->computed, computed))
 		webhook_workflow_table_update(workflow);
 

@@ -16,7 +16,8 @@
  * that the module doesn't have.  What has to be found anew is stored.
  */
 extern void webhook_workflow_fit_columns(WebhookWorkflow *workflow,
-										   Relation module);
+										 Relation module,
+										 bool with_owner_email);
 
 /* Raise an error, naming the action, if one doesn't fit the module. */
 extern void webhook_workflow_fit_actions(int32 workflow_id, Oid module);

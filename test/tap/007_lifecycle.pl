@@ -73,6 +73,22 @@ ok(hang_in('one'), 'a second database has a worker of its own');
 ok(hang_in('two'), 'so has a third');
 ok(wait_for_sql($node, $workers, 'one postgres two'), 'one a database');
 
+# Whoever may not have the database ends no worker by asking for it
+$node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN CREATEDB');
+my $kept = worker_pid($node, 0, 'one');
+for my $command ('DROP DATABASE one', 'DROP DATABASE one WITH (FORCE)', 'ALTER DATABASE one RENAME TO mine', 'ALTER DATABASE one SET TABLESPACE pg_default', 'CREATE DATABASE mine TEMPLATE one')
+{
+	my ($status, undef, $error) = $node->psql('postgres', $command, extra_params => [ '-U', 'stranger' ]);
+
+	like($error, qr/must be owner|permission denied/, "not everybody can: $command");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $kept"), 1, 'and the worker is still there');
+}
+$node->safe_psql('postgres', 'ALTER DATABASE one IS_TEMPLATE true');
+is($node->psql('postgres', 'CREATE DATABASE mine TEMPLATE one', extra_params => [ '-U', 'stranger' ]), 0, 'a template is for everybody who may create databases');
+$node->safe_psql('postgres', 'ALTER DATABASE one IS_TEMPLATE false');
+$node->safe_psql('postgres', 'DROP DATABASE mine');
+ok(wait_for_sql($node, $workers, 'one postgres two'), 'and has its worker back');
+
 # A restart brings all of them back
 $node->restart;
 ok(wait_for_sql($node, $workers, 'one postgres two'), 'after a restart too');

@@ -26,6 +26,9 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_workflow('first', 'crm.deal', recurrence => 'first');
 	SELECT webhook.create_action('first', 'send', '$ok', parameters => '{"name": "\${person_id.name}", "x": "\${= id + 1}"}');
 	SELECT webhook.create_workflow('daily', 'event', 'schedule', schedule => '1 day');
+	SELECT webhook.create_workflow('weekly', 'crm.deal', 'schedule', schedule => '1 week', owner_email => '\${person_id.name}\@example.com');
+	SELECT webhook.create_action('weekly', 'send', '$ok', parameters => '{"name": "\${person_id.name}"}');
+	SELECT webhook.create_workflow('told', 'crm.deal', owner_email => '\${person_id.name}\@example.com');
 	SET ROLE owner; SELECT webhook.create_workflow('mine', 'event', 'delete'); RESET ROLE;
 	INSERT INTO event SELECT generate_series(1, 10);
 	INSERT INTO crm.person VALUES (1, 'Ann'); INSERT INTO crm.deal VALUES (1, 1)});
@@ -89,6 +92,10 @@ for my $case ([ 'plain', [ 'psql', '-q', '-X', '-v', 'ON_ERROR_STOP=1', '-f', "$
 	check_copy($node, $name, "$name dump");
 }
 is($receiver->count, $count, 'no copy has sent anything');
+
+# What is there is taken down piece by piece, and comes back.
+$node->command_ok([ 'pg_restore', '--clean', '--if-exists', '--single-transaction', "$dir/custom.dump", '-p', $node->port, '-h', $node->host, '-d', 'serial' ], 'pg_restore --clean');
+check_copy($node, 'serial', 'clean dump');
 
 # resume: for superusers
 isnt($node->psql('copy', 'SET ROLE owner; SELECT webhook.resume()'), 0, 'not everybody can resume');

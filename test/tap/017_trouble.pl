@@ -29,9 +29,13 @@ IntervalStyle = 'iso_8601'
 bytea_output = 'escape'
 extra_float_digits = -5
 work_mem = '64kB'
+temp_file_limit = 0
+exit_on_error = on
 max_connections = 6
 superuser_reserved_connections = 1
 max_wal_senders = 0
+webhook.smtp_url = 'smtp://127.0.0.1:} . closed_port() . q{'
+webhook.smtp_from = 'crm@example.com'
 }, extension => 0);
 
 # A session that may idle.
@@ -108,6 +112,20 @@ $few->safe_psql('postgres', 'INSERT INTO event SELECT generate_series(1, 100)');
 ok(wait_for_sql($few, q{SELECT count(*) = 100 FROM webhook.webhook_log WHERE status = 'Success'}), 'all are delivered with twelve descriptors');
 is($few->safe_psql('postgres', q{SELECT DISTINCT attempts FROM webhook.webhook_log}), 1, 'no delivery took a second attempt');
 is($few->safe_psql('postgres', q{SELECT string_agg(DISTINCT error, '; ') FROM webhook.webhook_attempt WHERE error IS NOT NULL}), '', 'what failed for want of one cost no attempt');
+
+# A database whose sessions have another role from the start.
+{
+	local $ENV{PGOPTIONS} = '-c role=none';
+
+	$few->safe_psql('postgres', q{CREATE DATABASE lent; CREATE ROLE tenant; ALTER DATABASE lent SET role = 'tenant'});
+	$few->safe_psql('lent', qq{CREATE EXTENSION webhook; CREATE TABLE event (id int PRIMARY KEY);
+		SELECT webhook.create_workflow('events', 'event');
+		SELECT webhook.create_action('events', 'send', '$ok');
+		SELECT webhook.create_workflow('each second', 'event', 'schedule', schedule => '1 second', recurrence => 'first');
+		SELECT webhook.create_action('each second', 'send', '$ok');
+		INSERT INTO event VALUES (1)});
+	ok(wait_for_sql($few, q{SELECT string_agg(DISTINCT operation, ' ') FROM webhook.webhook_log WHERE status = 'Success'}, 'INSERT SCHEDULE', 'lent'), 'the role of its sessions is not the worker\'s, nor a run\'s');
+}
 $few->stop;
 
 # No memory: no attempt, and the worker goes on by itself.
@@ -191,6 +209,12 @@ log_min_messages = warning
 	ok(wait_for_sql($node, q{SELECT error LIKE '%nowhere.invalid%' FROM webhook.webhook_log WHERE record_id = '40'}), 'a name that can\'t be found is told');
 	sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
 }
+
+# Failures are gathered for mails by more than fits into work_mem.
+sql(q{INSERT INTO webhook.admin VALUES ('dba@example.com'); SELECT webhook.alter_action(1, url => '} . $receiver->url('/status/500') . q{')});
+sql('INSERT INTO public.event SELECT i FROM generate_series(1001, 2000) i');
+ok(wait_for_sql($node, q{SELECT count(*) = 1000 FROM webhook.webhook_log WHERE http_status = 500}), 'a thousand fail');
+ok(wait_for_sql($node, 'SELECT count(*) = 0 FROM webhook.mail_note'), 'and are told of');
 
 $node->stop;
 is(scalar(() = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /PANIC|server process .* was terminated/g), 0, 'nothing crashed');

@@ -146,4 +146,19 @@ my ($dump) = run_command([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-U'
 like($dump, qr/\Q$secret{$_}\E/, "pg_dump carries the secret: $_") for qw(password signing rotated);
 $node->command_fails_like([ 'pg_dump', '-U', 'snoop', 'postgres' ], qr/row-level security/, 'nobody else can make one');
 
+# Default privileges give nothing of ours away.
+$node->safe_psql('postgres', 'CREATE DATABASE generous');
+$node->safe_psql('generous', join(' ', map { "ALTER DEFAULT PRIVILEGES GRANT ALL ON $_ TO snoop, PUBLIC;" } qw(SCHEMAS TABLES SEQUENCES ROUTINES TYPES)));
+$node->safe_psql('generous', 'CREATE EXTENSION webhook');
+is($node->safe_psql('generous', q{
+	SELECT string_agg(DISTINCT what, ', ')
+	FROM (SELECT 'schema' AS what, nspacl AS acl FROM pg_namespace WHERE nspname = 'webhook'
+		UNION ALL SELECT 'relations', relacl FROM pg_class WHERE relnamespace = 'webhook'::regnamespace
+		UNION ALL SELECT 'functions', proacl FROM pg_proc WHERE pronamespace = 'webhook'::regnamespace
+		UNION ALL SELECT 'types', typacl FROM pg_type WHERE typnamespace = 'webhook'::regnamespace) o
+	CROSS JOIN aclexplode(acl) a WHERE a.grantee <> 'postgres'::regrole}), '', 'default privileges give nothing away');
+$node->command_fails_like([ 'psql', '-Xqd', 'generous', '-U', 'snoop', '-c',
+	'CREATE TRIGGER snoop BEFORE INSERT ON webhook.action_secret FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()' ],
+	qr/permission denied/, 'nobody sees secrets on their way');
+
 done_testing();
