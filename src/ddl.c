@@ -322,6 +322,19 @@ restore_key(const WebhookWorkflow *workflow)
 	relation_close(module, NoLock);
 }
 
+/* All that is ours is found by the schema's name: every write would fail. */
+static void
+refuse_rename_of_schema(Node *parsetree)
+{
+	RenameStmt *command = (RenameStmt *) parsetree;
+
+	if (IsA(parsetree, RenameStmt) && command->renameType == OBJECT_SCHEMA &&
+		strcmp(command->subname, "webhook") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("schema \"%s\" can't be renamed", command->subname),
+				 errdetail("It is the schema of extension \"%s\".", "webhook")));
+}
 
 /*
  * webhook.on_alter() returns event_trigger
@@ -335,6 +348,7 @@ on_alter(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 	WebhookScope scope;
 
+	refuse_rename_of_schema(event->parsetree);
 	if (!is_breaking(event->parsetree) || !webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	altered = read_relations("SELECT DISTINCT objid"

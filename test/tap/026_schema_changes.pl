@@ -239,6 +239,8 @@ refused($_, 'cannot change what workflow "lead" on table "lead" needs', $criteri
 	'ALTER SCHEMA lib RENAME TO library',
 	'DROP FUNCTION lib.is_vip(int) CASCADE');
 $node->safe_psql('postgres', q{ALTER TYPE lib.kind ADD VALUE 'new'; CREATE OR REPLACE FUNCTION lib.is_vip(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 4'});
+like(($node->psql('postgres', 'ALTER SCHEMA webhook RENAME TO hooks'))[2], qr/ERROR:  schema "webhook" can't be renamed\nDETAIL:  It is the schema of extension "webhook"/,
+	'nor is the schema of all that is ours renamed');
 in_session(q{INSERT INTO lead VALUES (2, 'hot', 4), (3, 'new', 5), (4, 'hot', 6)});
 is(sent(), '{"k": 1, "s": 5}', 'a new value and body are taken');
 is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('lead')}), '2', '... by a run, too');
