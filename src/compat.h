@@ -70,9 +70,12 @@ typedef bool WebhookUpdateIndexes;
 /* PostgreSQL 16 folded pg_*_ownercheck into object_ownercheck. */
 #if PG_VERSION_NUM < 160000
 #define webhook_class_ownercheck(oid, role) pg_class_ownercheck(oid, role)
+#define webhook_database_ownercheck(oid, role) pg_database_ownercheck(oid, role)
 #else
 #define webhook_class_ownercheck(oid, role) \
 	object_ownercheck(RelationRelationId, oid, role)
+#define webhook_database_ownercheck(oid, role) \
+	object_ownercheck(DatabaseRelationId, oid, role)
 #endif
 
 /* PostgreSQL 17 made wait event sets belong to a resource owner, or to none. */

@@ -19,11 +19,14 @@
 #include "batch.h"
 #include "catalog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/user.h"
 #include "commit.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "hooks.h"
 #include "launch.h"
@@ -32,6 +35,7 @@
 #include "owner.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
@@ -76,6 +80,35 @@ find_claimed_database(Node *command)
 			break;
 	}
 	return name != NULL ? get_database_oid(name, true) : InvalidOid;
+}
+
+/*
+ * May the user do so?  PostgreSQL asks when it is about to, and whoever may not
+ * must not end the workers by asking for it.
+ */
+static bool
+may_claim(Node *command, Oid database)
+{
+	HeapTuple	tuple;
+	bool		is_allowed = webhook_database_ownercheck(database, GetUserId());
+
+	if (is_allowed || !IsA(command, CreatedbStmt))
+		return is_allowed;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		is_allowed = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	if (!is_allowed)
+		return false;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		is_allowed = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return is_allowed;
 }
 
 /* Is it CREATE EXTENSION webhook, or ALTER EXTENSION webhook UPDATE? */
@@ -139,11 +172,12 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	Node	   *command = pstmt->utilityStmt;
 	const Oid	database = find_claimed_database(command);
 
-	if (OidIsValid(database))
+	if (OidIsValid(database) && may_claim(command, database))
 	{
-		webhook_launch_block(database);
 		PG_TRY();
 		{
+			/* A wait that may be canceled. */
+			webhook_launch_block(database);
 			call_process_utility(&utility);
 		}
 		PG_FINALLY();

@@ -185,6 +185,42 @@ $bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.0' WHERE 
 $bare->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
 ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'its own is served');
 
+# Who may not have a database doesn't end its worker by asking for it
+$bare->safe_psql('postgres', 'CREATE DATABASE other; CREATE ROLE stranger LOGIN; CREATE ROLE maker LOGIN CREATEDB');
+$bare->safe_psql('other', 'CREATE EXTENSION webhook');
+my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'other'};
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w"), 'a worker');
+my $pid = $bare->safe_psql('postgres', $worker);
+for my $sql ('DROP DATABASE other', 'CREATE DATABASE mine TEMPLATE other', 'ALTER DATABASE other RENAME TO mine', 'ALTER DATABASE other SET TABLESPACE pg_default')
+{
+	for my $role ('stranger', 'maker')
+	{
+		($code, $out, $err) = $bare->psql('postgres', $sql, extra_params => [ '-U', $role ]);
+		isnt($code, 0, "$role: $sql");
+	}
+}
+is($bare->safe_psql('postgres', $worker), $pid, 'is still there');
+
+# Nor is it blocked for longer than somebody really needs the database
+kill 'STOP', $pid;
+my $sleeper = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', q{SET statement_timeout = '200ms'}, '-c', 'DROP DATABASE other',
+	'-c', 'SET statement_timeout = 0', '-c', 'SELECT pg_sleep(600)' ], '>', \$out, '2>', \$err);
+ok(wait_for_sql($bare, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND wait_event = 'PgSleep'}, '1'), 'DROP DATABASE was canceled');
+kill 'CONT', $pid;
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w WHERE pid <> $pid"), 'there is another worker, while the session goes on');
+$bare->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND wait_event = 'PgSleep'});
+$sleeper->finish;
+
+my $guest = $bare->background_psql('other');
+my $creator = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', 'CREATE DATABASE mine TEMPLATE other' ], '>', \$out, '2>', \$err);
+ok(wait_for_sql($bare, "SELECT count(*) = 0 FROM ($worker) w"), 'CREATE DATABASE waits for somebody');
+$bare->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^CREATE DATABASE mine'});
+$begun = time;
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w"), 'it is terminated: there is a worker again');
+cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'and soon');
+$creator->finish;
+$guest->quit;
+
 $receiver->stop;
 $bare->stop;
 done_testing();
