@@ -185,6 +185,17 @@ $bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.0' WHERE 
 $bare->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
 ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'its own is served');
 
+# The worker has gone with the extension, which is there again before that is seen
+$bare->safe_psql('postgres', 'DROP EXTENSION webhook CASCADE; CREATE EXTENSION webhook');
+my $there = worker_pid($bare);
+my $launcher = $bare->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'webhook launcher'});
+kill 'STOP', $launcher;
+$bare->safe_psql('postgres', 'DROP EXTENSION webhook CASCADE');
+ok(wait_for_sql($bare, "SELECT count(*) FROM pg_stat_activity WHERE pid = $there", '0'), 'the worker is gone');
+$bare->safe_psql('postgres', 'CREATE EXTENSION webhook');
+kill 'CONT', $launcher;
+ok(worker_pid($bare, $there), 'there is another one');
+
 # Who may not have a database doesn't end its worker by asking for it
 $bare->safe_psql('postgres', 'CREATE DATABASE other; CREATE ROLE stranger LOGIN; CREATE ROLE maker LOGIN CREATEDB');
 $bare->safe_psql('other', 'CREATE EXTENSION webhook');
