@@ -196,6 +196,7 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
+		{"role", "none"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_isolation", "read committed"},

@@ -56,6 +56,15 @@ ok(wait_for_sql($node, q{SELECT count(*) = 1 FROM webhook.webhook_log WHERE stat
 is(($receiver->requests)[0]{body}, '{"f": 0.3333333333333333, "at": "2026-02-03T04:05:06+00:00", "id": 1, "raw": "\\\\xdead", "span": "1 day 02:03:04"}',
 	'in the forms that never change');
 
+# Nor do those of the database, of which one would have the worker be somebody else.
+my $last_worker = worker_pid($node);
+sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'});
+kill 'TERM', $last_worker;
+ok(wait_for_sql($node, "SET role = 'none'; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
+sql(q{SET role = 'none'; INSERT INTO public.event VALUES (0)});
+ok(wait_for_sql($node, q{SET role = 'none'; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
+sql(q{SET role = 'none'; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
+
 # What session_replication_role means for triggers is what it means here.
 sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');
 sql('INSERT INTO public.event VALUES (3)');
