@@ -33,6 +33,7 @@
 #include "miscadmin.h"
 #include "news.h"
 #include "owner.h"
+#include "slot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -148,6 +149,18 @@ call_process_utility(void *arg)
 			 u->params, u->query_env, u->dest, u->qc);
 }
 
+/*
+ * What another session has prepared is committed: there may be new deliveries,
+ * or the extension itself may be new.
+ */
+static void
+tell_of_prepared(void)
+{
+	webhook_news_rescan(MyDatabaseId);
+	if (!webhook_slot_has_worker(0) && webhook_catalog_exists())
+		webhook_launch_request(MyDatabaseId);
+}
+
 /* A role's workflows go where its other objects went. */
 static void
 reassign_workflows(ReassignOwnedStmt *command)
@@ -200,7 +213,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-		webhook_news_rescan(MyDatabaseId);
+		tell_of_prepared();
 	else if (makes_version(command))
 		webhook_catalog_recheck();
 }

@@ -68,6 +68,11 @@ is($node->safe_psql('postgres', $workers), '', 'no worker where there is no exte
 $node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION webhook; ROLLBACK');
 $node->safe_psql('postgres', 'CREATE EXTENSION webhook');
 ok(wait_for_sql($node, $workers, 'postgres'), 'a worker soon after CREATE EXTENSION');
+$node->safe_psql('postgres', q{DROP EXTENSION webhook});
+ok(wait_for_sql($node, $workers, ''), 'none after DROP EXTENSION');
+$node->safe_psql('postgres', q{BEGIN; CREATE EXTENSION webhook; PREPARE TRANSACTION 'create'});
+$node->safe_psql('postgres', q{COMMIT PREPARED 'create'});
+ok(wait_for_sql($node, $workers, 'postgres'), 'and one after COMMIT PREPARED');
 $node->safe_psql('postgres', 'CREATE DATABASE one; CREATE DATABASE two');
 ok(hang_in('one'), 'a second database has a worker of its own');
 ok(hang_in('two'), 'so has a third');
