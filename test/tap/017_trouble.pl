@@ -65,6 +65,15 @@ sql(q{SET role = 'none'; INSERT INTO public.event VALUES (0)});
 ok(wait_for_sql($node, q{SET role = 'none'; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
 sql(q{SET role = 'none'; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
 
+# Nor does a serializable transaction that goes on keep a worker from being started.
+$last_worker = worker_pid($node);
+my $long = start_session();
+$long->query_safe('SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT count(*) FROM public.event; CREATE TABLE public.written ()');
+kill 'TERM', $last_worker;
+ok(wait_for_sql($node, "SET default_transaction_deferrable = off; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'a worker is started');
+$long->query_safe('ROLLBACK');
+$long->quit;
+
 # What session_replication_role means for triggers is what it means here.
 sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');
 sql('INSERT INTO public.event VALUES (3)');
