@@ -149,3 +149,60 @@ DROP TYPE mood, place CASCADE;
 DROP DOMAIN words, cents;
 DROP FUNCTION take_note, count_queued, late;
 TRUNCATE webhook.webhook_log;
+
+-- What somebody has done to the log is heeded, whoever writes: defaults and what is
+-- generated, constraints, deferrable ones too, triggers and partitions
+CREATE ROLE regress_clerk;
+CREATE TABLE letter (id int PRIMARY KEY);
+GRANT INSERT ON letter TO regress_clerk;
+SELECT webhook.create_workflow('letter', 'letter', 'create') > 0 AS created;
+SELECT webhook.create_action('letter', 'one', 'http://127.0.0.1:9/') > 0 AS created;
+BEGIN;
+ALTER TABLE webhook.webhook_log ADD plain text, ADD certain int NOT NULL DEFAULT 7, ADD twice bigint GENERATED ALWAYS AS (attempts + 2) STORED;
+INSERT INTO letter VALUES (1), (2);
+SELECT record_id, status, plain, certain, twice FROM webhook.webhook_log ORDER BY log_id;
+ROLLBACK;
+\set VERBOSITY terse
+BEGIN;
+ALTER TABLE webhook.webhook_log ADD CHECK (record_id <> '2');
+INSERT INTO letter VALUES (1), (2);
+ROLLBACK;
+BEGIN;
+ALTER TABLE webhook.webhook_log ADD UNIQUE (workflow_id) DEFERRABLE;
+INSERT INTO letter VALUES (1), (2);
+ROLLBACK;
+\set VERBOSITY default
+BEGIN;
+CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE '%', concat_ws(' ', TG_LEVEL, new.record_id, current_user = (SELECT relowner::regrole::text FROM pg_class WHERE oid = TG_RELID));
+	IF new.record_id = '1' THEN
+		INSERT INTO public.letter VALUES (3);
+	END IF;
+	RETURN new;
+END$$;
+CREATE TRIGGER hear BEFORE INSERT ON webhook.webhook_log FOR EACH ROW EXECUTE FUNCTION hear();
+CREATE TRIGGER hear_all AFTER INSERT ON webhook.webhook_log EXECUTE FUNCTION hear();
+SET LOCAL ROLE regress_clerk;
+INSERT INTO letter VALUES (1), (2);
+RESET ROLE;
+SELECT string_agg(record_id, ' ' ORDER BY record_id) FROM webhook.webhook_log;
+ROLLBACK;
+BEGIN;
+CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE NOTICE 'heard'; RETURN new; END$$;
+CREATE TRIGGER hear BEFORE UPDATE OR DELETE ON webhook.webhook_log FOR EACH ROW EXECUTE FUNCTION hear();
+INSERT INTO letter VALUES (1), (2);
+SELECT count(*) FROM webhook.webhook_log;
+ROLLBACK;
+BEGIN;
+ALTER TABLE webhook.webhook_log RENAME TO old_log;
+CREATE TABLE webhook.webhook_log (LIKE webhook.old_log INCLUDING ALL) PARTITION BY RANGE (log_id);
+CREATE TABLE webhook.all_log PARTITION OF webhook.webhook_log DEFAULT;
+INSERT INTO letter SELECT i FROM generate_series(1, 300) i;
+SELECT count(*) FROM webhook.all_log;
+ROLLBACK;
+INSERT INTO letter VALUES (1), (2);
+SELECT string_agg(record_id, ' ' ORDER BY record_id) FROM webhook.webhook_log;
+DROP TABLE letter;
+DROP ROLE regress_clerk;
+TRUNCATE webhook.webhook_log;

@@ -207,6 +207,47 @@ INSERT INTO event_asia VALUES (5, 'asia', 5);
 SELECT name, module, operation, record_id FROM by_workflow; TRUNCATE webhook.webhook_log;
 DROP TABLE event, event_asia CASCADE;
 
+-- A row that a trigger of somebody's keeps from arriving is not met in another one
+CREATE TABLE visit (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE visit_eu PARTITION OF visit FOR VALUES IN ('eu');
+CREATE TABLE visit_us PARTITION OF visit FOR VALUES IN ('us');
+CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN CASE WHEN new.id > 1 THEN new END; END$$;
+CREATE TRIGGER keep_out BEFORE INSERT ON visit_us FOR EACH ROW EXECUTE FUNCTION keep_out();
+INSERT INTO visit VALUES (1, 'eu'), (2, 'eu'), (3, 'eu');
+SELECT webhook.create_workflow('visit', 'visit') > 0 AS created;
+SELECT webhook.create_action('visit', 'x', 'http://127.0.0.1:9/') > 0 AS created;
+BEGIN;
+UPDATE visit SET region = 'us' WHERE id = 1;
+INSERT INTO visit VALUES (7, 'us');
+UPDATE visit SET region = 'us' WHERE id = 2;
+UPDATE visit SET region = 'us' WHERE id = 3;
+UPDATE visit SET region = 'eu' WHERE id = 7;
+COMMIT;
+SELECT * FROM queued;
+DROP TABLE visit;
+DROP FUNCTION keep_out;
+TRUNCATE webhook.webhook_log;
+
+-- A cast that is called for a column may change the same table
+CREATE TYPE temper AS ENUM ('calm', 'wild');
+CREATE TABLE horse (id int PRIMARY KEY, t temper, filler text);
+SELECT webhook.create_workflow('horse', 'horse') > 0 AS created;
+SELECT webhook.create_action('horse', 'x', 'http://127.0.0.1:9/') > 0 AS created;
+CREATE FUNCTION to_json(temper) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+	IF $1 = 'wild' THEN
+		GRANT SELECT ON public.horse TO PUBLIC;
+		INSERT INTO public.horse VALUES (2, 'calm', 'new');
+	END IF;
+	RETURN pg_catalog.to_json($1::text);
+END$$;
+CREATE CAST (temper AS json) WITH FUNCTION to_json(temper);
+INSERT INTO horse VALUES (1, 'wild', 'old');
+SELECT * FROM queued;
+DROP TABLE horse;
+DROP TYPE temper CASCADE;
+TRUNCATE webhook.webhook_log;
+
 -- A trigger that somebody made by hand is no way in
 CREATE TABLE a (id int PRIMARY KEY);
 CREATE TABLE b (id int PRIMARY KEY);

@@ -17,7 +17,9 @@
  *
  * The log is written straight through the table access method, with no query
  * in between: the writer needs no right on it, no search path matters, and a
- * row costs as little as it can.
+ * row costs as little as it can.  Where somebody has given it triggers, rules,
+ * constraints or defaults of his own, which only a statement heeds, each row is
+ * inserted by one, with the rights of the log's owner.
  *
  * Runs in the writer's session and transaction.
  *
@@ -33,7 +35,9 @@
 #include "catalog.h"
 #include "compat.h"
 #include "executor/executor.h"
+#include "lib/stringinfo.h"
 #include "log_table.h"
+#include "statement.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -57,7 +61,7 @@ static Batch *innermost = NULL;
 static int	depth = 0;			/* of webhook_batch_call */
 static uint64 n_added = 0;		/* rows, ever */
 
-/* A column that somebody has added to the log stays NULL. */
+/* A column that somebody has added to the log, without a default, stays NULL. */
 static HeapTuple
 form_row(TupleDesc desc, const Datum *values, const bool *nulls)
 {
@@ -166,6 +170,40 @@ write_row(Relation log, const Datum *values, const bool *nulls)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+/* Insert a row in a way that heeds whatever has been done to the log. */
+static void
+insert_row(Relation log, const Datum *values, const bool *nulls)
+{
+	static SPIPlanPtr plan = NULL;
+	static Oid	plan_for = InvalidOid;
+	Oid			types[LOG_NATTS];
+	char		null_marks[LOG_NATTS];
+	StringInfoData sql;
+	WebhookScope scope;
+
+	if (plan != NULL && plan_for != RelationGetRelid(log))
+	{
+		SPI_freeplan(plan);
+		plan = NULL;
+	}
+	plan_for = RelationGetRelid(log);
+	initStringInfo(&sql);
+	for (int i = 0; i < LOG_NATTS; i++)
+	{
+		types[i] = TupleDescAttr(RelationGetDescr(log), i)->atttypid;
+		null_marks[i] = nulls[i] ? 'n' : ' ';
+		appendStringInfo(&sql, "%s$%d", i == 0 ?
+						 "INSERT INTO webhook.webhook_log VALUES (" : ", ", i + 1);
+	}
+	appendStringInfoChar(&sql, ')');
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	webhook_statement_run(&plan, sql.data, LOG_NATTS, types,
+						  unconstify(Datum *, values), null_marks);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
 void
 webhook_batch_add(const Datum *values, const bool *nulls)
 {
@@ -178,15 +216,17 @@ webhook_batch_add(const Datum *values, const bool *nulls)
 		/* The lock stays, and with it the columns. */
 		Relation	log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG),
 									 RowExclusiveLock);
+		bool		takes_rows = webhook_log_takes_rows(log);
 
-		if (depth == 0)
-		{
+		if (!takes_rows)
+			insert_row(log, values, nulls);
+		else if (depth == 0)
 			write_row(log, values, nulls);
-			table_close(log, NoLock);
-			return;
-		}
-		batch = create_batch(log);
+		else
+			batch = create_batch(log);
 		table_close(log, NoLock);
+		if (!takes_rows || depth == 0)
+			return;
 	}
 
 	if (batch->slots[batch->n] == NULL)

@@ -101,7 +101,7 @@ read_event(TriggerData *trigdata, const WebhookEventWorkflow *workflow,
 		return *old_tuple != NULL && matches;
 	}
 	*operation = "INSERT";
-	return !webhook_move_is_arrival(workflow_id);
+	return !webhook_move_is_arrival(workflow_id, trigdata);
 }
 
 /*

@@ -58,17 +58,25 @@ forget_idle(void)
 	}
 }
 
+/* A hash table with an allocator of its own may be asked without an error. */
+static void *
+allocate(Size size)
+{
+	return MemoryContextAllocExtended(TopMemoryContext, size, MCXT_ALLOC_NO_OOM);
+}
+
 void
 webhook_gate_init(void)
 {
 	HASHCTL		info = {
 		.keysize = KEY_SIZE,
 		.entrysize = sizeof(WebhookGate),
-		.hcxt = TopMemoryContext
+		.hcxt = TopMemoryContext,
+		.alloc = allocate
 	};
 
 	gates = hash_create("webhook gates", 64, &info,
-						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+						HASH_ELEM | HASH_STRINGS | HASH_CONTEXT | HASH_ALLOC);
 }
 
 /* NULL: no memory. */

@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 #include "news.h"
 #include "owner.h"
+#include "slot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -83,32 +84,33 @@ find_claimed_database(Node *command)
 	return name != NULL ? get_database_oid(name, true) : InvalidOid;
 }
 
-/* Whoever is about to be refused ends no worker. */
+/*
+ * May the user do so?  PostgreSQL asks when it is about to, and whoever may not
+ * must not end the workers by asking for it.
+ */
 static bool
 may_claim(Node *command, Oid database)
 {
 	HeapTuple	tuple;
-	bool		result;
+	bool		is_allowed = webhook_database_ownercheck(database, GetUserId());
 
-	if (webhook_database_ownercheck(database, GetUserId()))
-		return true;
-	if (!IsA(command, CreatedbStmt))
-		return false;
-
-	/* A template is for everybody who may create databases. */
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
-	result = HeapTupleIsValid(tuple) &&
-		((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	if (!result)
-		return false;
+	if (is_allowed || !IsA(command, CreatedbStmt))
+		return is_allowed;
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	result = HeapTupleIsValid(tuple) &&
-		((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 	if (HeapTupleIsValid(tuple))
+	{
+		is_allowed = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
 		ReleaseSysCache(tuple);
-	return result;
+	}
+	if (!is_allowed)
+		return false;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		is_allowed = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return is_allowed;
 }
 
 /* Is it CREATE EXTENSION webhook, or ALTER EXTENSION webhook UPDATE? */
@@ -148,6 +150,18 @@ call_process_utility(void *arg)
 			 u->params, u->query_env, u->dest, u->qc);
 }
 
+/*
+ * What another session has prepared is committed: there may be new deliveries,
+ * or the extension itself may be new.
+ */
+static void
+tell_of_prepared(void)
+{
+	webhook_news_rescan(MyDatabaseId);
+	if (!webhook_slot_has_worker(0) && webhook_catalog_exists())
+		webhook_launch_request(MyDatabaseId);
+}
+
 /* A role's workflows go where its other objects went. */
 static void
 reassign_workflows(ReassignOwnedStmt *command)
@@ -174,9 +188,10 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	if (OidIsValid(database) && may_claim(command, database))
 	{
-		webhook_launch_block(database);
 		PG_TRY();
 		{
+			/* A wait that may be canceled. */
+			webhook_launch_block(database);
 			call_process_utility(&utility);
 		}
 		PG_FINALLY();
@@ -199,7 +214,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		reassign_workflows((ReassignOwnedStmt *) command);
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-		webhook_news_rescan(MyDatabaseId);
+		tell_of_prepared();
 	else if (makes_version(command))
 		webhook_catalog_recheck();
 }

@@ -228,6 +228,7 @@ load_action(WebhookLane *lane)
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 		if (is_passing(error))
 			ReThrowError(error);

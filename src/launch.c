@@ -74,15 +74,41 @@ terminate_workers(Oid database)
 	return n;
 }
 
+/* However the session ends, what it blocked is blocked no longer. */
+static void
+unblock_all(int code, Datum arg)
+{
+	bool		is_found = false;
+
+	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < webhook_shared->n_blocked;)
+	{
+		if (webhook_shared->blocked[i].pid == MyProcPid)
+		{
+			webhook_shared->blocked[i] = webhook_shared->blocked[--webhook_shared->n_blocked];
+			is_found = true;
+		}
+		else
+			i++;
+	}
+	LWLockRelease(webhook_shared->lock);
+	if (is_found)
+		wake_launcher();
+}
+
 void
 webhook_launch_block(Oid database)
 {
+	static bool is_registered = false;
 	TimestampTz deadline;
 	uint32		wait_event;
 
 	if (webhook_shared == NULL)
 		return;
 
+	if (!is_registered)
+		on_shmem_exit(unblock_all, (Datum) 0);
+	is_registered = true;
 	wait_event = webhook_wait_event_new("WebhookWorkerEnd");
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
 	if (webhook_shared->n_blocked < WEBHOOK_MAX_BLOCKED)

@@ -61,6 +61,7 @@ typedef struct Charge
 	bool		is_listed;		/* the database is still there */
 	NameData	name;			/* its name, for messages */
 	bool		is_absent;		/* no extension there */
+	bool		is_asked;		/* to look again, while its worker was there */
 	int			slot;			/* -1: not started */
 	BackgroundWorkerHandle *handle; /* NULL: a launcher before this one's */
 	int			failures;		/* in a row */
@@ -243,9 +244,10 @@ check_worker(Charge *charge, TimestampTz now)
 		pfree(charge->handle);
 	charge->handle = NULL;
 	charge->slot = -1;
-	charge->is_absent = info.state == WEBHOOK_STATE_ABSENT;
+	charge->is_absent = info.state == WEBHOOK_STATE_ABSENT && !charge->is_asked;
+	charge->is_asked = false;
 	charge->start_at = now;
-	if (info.state == WEBHOOK_STATE_STOPPED || charge->is_absent)
+	if (info.state == WEBHOOK_STATE_STOPPED || info.state == WEBHOOK_STATE_ABSENT)
 		charge->failures = 0;
 	else
 	{
@@ -364,6 +366,8 @@ take_requests(void)
 		if (is_asked)
 		{
 			charge->is_absent = false;
+			/* The worker that is there may have looked before. */
+			charge->is_asked = charge->slot >= 0;
 			charge->start_at = 0;
 		}
 	}
@@ -385,6 +389,9 @@ webhook_launcher_main(Datum arg)
 	wait_event = webhook_wait_event_new("WebhookLauncherMain");
 	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,
 					PGC_S_OVERRIDE);
+	/* A deferrable one would wait for others' transactions. */
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_RUNNING,
 						   "starting a worker in each database that has webhooks");
 

@@ -21,6 +21,7 @@
 #include "catalog.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "log_table.h"
 #include "utils/builtins.h"
@@ -28,9 +29,12 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* No trigger but our own, which tells the worker of others' changes only. */
+/*
+ * No trigger but our own, which tells the worker of others' changes only.
+ * of_insert: those count that rows which are added would fire.
+ */
 static bool
-has_foreign_triggers(const TriggerDesc *triggers)
+has_foreign_triggers(const TriggerDesc *triggers, bool of_insert)
 {
 	if (triggers == NULL)
 		return false;
@@ -38,6 +42,8 @@ has_foreign_triggers(const TriggerDesc *triggers)
 	{
 		const Trigger *trigger = &triggers->triggers[i];
 
+		if (of_insert && !TRIGGER_FOR_INSERT(trigger->tgtype))
+			continue;
 		if (TRIGGER_FOR_ROW(trigger->tgtype) ||
 			strcmp(trigger->tgname, "log_changed") != 0)
 			return true;
@@ -55,9 +61,36 @@ is_plain(Relation rel, int natts)
 		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
 		!rel->rd_rel->relispartition && !rel->rd_rel->relhassubclass &&
 		RelationGetNumberOfAttributes(rel) == natts &&
-		!has_foreign_triggers(rel->trigdesc) && rel->rd_rules == NULL &&
+		!has_foreign_triggers(rel->trigdesc, false) && rel->rd_rules == NULL &&
 		(constr == NULL ||
 		 (constr->num_check == 0 && !constr->has_generated_stored));
+}
+
+/* A column that somebody has added: may it just be NULL? */
+static bool
+may_be_null(Form_pg_attribute attr)
+{
+	return attr->attisdropped ||
+		(!attr->attnotnull && !attr->atthasdef &&
+		 get_typtype(attr->atttypid) != TYPTYPE_DOMAIN);
+}
+
+bool
+webhook_log_takes_rows(Relation log)
+{
+	TupleDesc	desc = RelationGetDescr(log);
+
+	if (log->rd_rel->relkind != RELKIND_RELATION || log->rd_rel->relispartition ||
+		log->rd_rules != NULL || has_foreign_triggers(log->trigdesc, true) ||
+		(desc->constr != NULL &&
+		 (desc->constr->num_check > 0 || desc->constr->has_generated_stored)))
+		return false;
+	for (int i = LOG_NATTS; i < desc->natts; i++)
+	{
+		if (!may_be_null(TupleDescAttr(desc, i)))
+			return false;
+	}
+	return true;
 }
 
 bool

@@ -68,6 +68,9 @@ typedef struct WebhookLogTarget
 /* OID of a label of webhook.status. */
 extern Oid	webhook_log_status(const char *label);
 
+/* May rows be added to the log without a statement? */
+extern bool webhook_log_takes_rows(Relation log);
+
 /*
  * Open a table that has natts columns, for a command.  False, and it is not
  * open: only statements heed what has been done to it.

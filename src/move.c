@@ -12,7 +12,9 @@
  * evaluated the way the trigger machinery would.
  *
  * The two events follow one another directly; only a trigger in between could
- * cause others, and these have a greater trigger depth.
+ * cause others, and these have a greater trigger depth.  Both are of the same
+ * command: a row that somebody's BEFORE trigger keeps from arriving is not met
+ * in one that is inserted later.
  *
  * Runs in the writer's session.
  *
@@ -41,6 +43,7 @@ typedef struct Departure
 	int32		workflow_id;
 	int			depth;
 	SubTransactionId subxact;
+	CommandId	command;
 	HeapTuple	tuple;
 	TupleDesc	desc;
 	MemoryContext context;
@@ -63,6 +66,16 @@ get_trigger_depth(void)
 	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
 }
 
+/* The command that deleted or inserted a row of this transaction's. */
+static CommandId
+get_command(TriggerData *trigdata)
+{
+	HeapTupleHeader header = trigdata->tg_trigtuple->t_data;
+
+	return TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ?
+		HeapTupleHeaderGetCmax(header) : HeapTupleHeaderGetCmin(header);
+}
+
 static Departure *
 find_departure(int32 workflow_id)
 {
@@ -78,6 +91,16 @@ find_departure(int32 workflow_id)
 			return departure;
 	}
 	return NULL;
+}
+
+/* What has arrived with this INSERT event; NULL: nothing was remembered. */
+static Departure *
+find_arrived(int32 workflow_id, TriggerData *trigdata)
+{
+	Departure  *departure = departures != NIL ? find_departure(workflow_id) : NULL;
+
+	return departure != NULL && departure->command == get_command(trigdata) ?
+		departure : NULL;
 }
 
 static void
@@ -116,6 +139,7 @@ webhook_move_remember(int32 workflow_id, TriggerData *trigdata)
 	departure->workflow_id = workflow_id;
 	departure->depth = get_trigger_depth();
 	departure->subxact = GetCurrentSubTransactionId();
+	departure->command = get_command(trigdata);
 	departure->tuple = heap_copytuple(trigdata->tg_trigtuple);
 	departure->desc = CreateTupleDescCopy(RelationGetDescr(trigdata->tg_relation));
 	departure->context = context;
@@ -125,9 +149,9 @@ webhook_move_remember(int32 workflow_id, TriggerData *trigdata)
 }
 
 bool
-webhook_move_is_arrival(int32 workflow_id)
+webhook_move_is_arrival(int32 workflow_id, TriggerData *trigdata)
 {
-	return departures != NIL && find_departure(workflow_id) != NULL;
+	return find_arrived(workflow_id, trigdata) != NULL;
 }
 
 /* As TriggerEnabled in trigger.c decides it. */
@@ -202,9 +226,7 @@ webhook_move_take(int32 workflow_id, TriggerData *trigdata, bool *matches)
 	Trigger    *trigger;
 
 	*matches = false;
-	if (departures == NIL)
-		return NULL;
-	departure = find_departure(workflow_id);
+	departure = find_arrived(workflow_id, trigdata);
 	if (departure == NULL)
 		return NULL;
 

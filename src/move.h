@@ -17,7 +17,7 @@ extern bool webhook_move_is_departure(Oid module, TriggerData *trigdata);
 extern void webhook_move_remember(int32 workflow_id, TriggerData *trigdata);
 
 /* Is the INSERT event at hand the arrival of a row that was remembered? */
-extern bool webhook_move_is_arrival(int32 workflow_id);
+extern bool webhook_move_is_arrival(int32 workflow_id, TriggerData *trigdata);
 
 /*
  * The arrival is over: returns the row that left, in the form of the partition

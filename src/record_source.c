@@ -324,8 +324,12 @@ webhook_record_source_find(Relation rel)
 	}
 	if (!source->is_valid)
 	{
+		/*
+		 * Somebody's cast that is called for a column may have changed the same
+		 * table: what the caller's caller holds lasts as long as the transaction.
+		 */
 		if (source->context != NULL)
-			MemoryContextDelete(source->context);
+			MemoryContextSetParent(source->context, TopTransactionContext);
 		source->context = NULL;
 		load_source(source, rel);
 	}

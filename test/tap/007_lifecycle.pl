@@ -68,21 +68,18 @@ is($node->safe_psql('postgres', $workers), '', 'no worker where there is no exte
 $node->safe_psql('postgres', 'BEGIN; CREATE EXTENSION webhook; ROLLBACK');
 $node->safe_psql('postgres', 'CREATE EXTENSION webhook');
 ok(wait_for_sql($node, $workers, 'postgres'), 'a worker soon after CREATE EXTENSION');
+$node->safe_psql('postgres', q{DROP EXTENSION webhook});
+ok(wait_for_sql($node, $workers, ''), 'none after DROP EXTENSION');
+$node->safe_psql('postgres', q{BEGIN; CREATE EXTENSION webhook; PREPARE TRANSACTION 'create'});
+$node->safe_psql('postgres', q{COMMIT PREPARED 'create'});
+ok(wait_for_sql($node, $workers, 'postgres'), 'and one after COMMIT PREPARED');
 $node->safe_psql('postgres', 'CREATE DATABASE one; CREATE DATABASE two');
 ok(hang_in('one'), 'a second database has a worker of its own');
 ok(hang_in('two'), 'so has a third');
 ok(wait_for_sql($node, $workers, 'one postgres two'), 'one a database');
 
-# Whoever may not have the database ends no worker by asking for it
+# The workers make way for whoever may have a copy of the database
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN CREATEDB');
-my $kept = worker_pid($node, 0, 'one');
-for my $command ('DROP DATABASE one', 'DROP DATABASE one WITH (FORCE)', 'ALTER DATABASE one RENAME TO mine', 'ALTER DATABASE one SET TABLESPACE pg_default', 'CREATE DATABASE mine TEMPLATE one')
-{
-	my ($status, undef, $error) = $node->psql('postgres', $command, extra_params => [ '-U', 'stranger' ]);
-
-	like($error, qr/must be owner|permission denied/, "not everybody can: $command");
-	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $kept"), 1, 'and the worker is still there');
-}
 $node->safe_psql('postgres', 'ALTER DATABASE one IS_TEMPLATE true');
 is($node->psql('postgres', 'CREATE DATABASE mine TEMPLATE one', extra_params => [ '-U', 'stranger' ]), 0, 'a template is for everybody who may create databases');
 $node->safe_psql('postgres', 'ALTER DATABASE one IS_TEMPLATE false');
@@ -200,6 +197,53 @@ for my $version ('0.9', '1.7', '10.0', 'next')
 $bare->safe_psql('postgres', q{UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'webhook'});
 $bare->safe_psql('postgres', 'INSERT INTO event VALUES (2)');
 ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log WHERE record_id = '2'}, 'Success'), 'its own is served');
+
+# The worker has gone with the extension, which is there again before that is seen
+$bare->safe_psql('postgres', 'DROP EXTENSION webhook CASCADE; CREATE EXTENSION webhook');
+my $there = worker_pid($bare);
+my $launcher = $bare->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'webhook launcher'});
+kill 'STOP', $launcher;
+$bare->safe_psql('postgres', 'DROP EXTENSION webhook CASCADE');
+ok(wait_for_sql($bare, "SELECT count(*) FROM pg_stat_activity WHERE pid = $there", '0'), 'the worker is gone');
+$bare->safe_psql('postgres', 'CREATE EXTENSION webhook');
+kill 'CONT', $launcher;
+ok(worker_pid($bare, $there), 'there is another one');
+
+# Who may not have a database doesn't end its worker by asking for it
+$bare->safe_psql('postgres', 'CREATE DATABASE other; CREATE ROLE stranger LOGIN; CREATE ROLE maker LOGIN CREATEDB');
+$bare->safe_psql('other', 'CREATE EXTENSION webhook');
+my $worker = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND datname = 'other'};
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w"), 'a worker');
+my $pid = $bare->safe_psql('postgres', $worker);
+for my $sql ('DROP DATABASE other', 'CREATE DATABASE mine TEMPLATE other', 'ALTER DATABASE other RENAME TO mine', 'ALTER DATABASE other SET TABLESPACE pg_default')
+{
+	for my $role ('stranger', 'maker')
+	{
+		($code, $out, $err) = $bare->psql('postgres', $sql, extra_params => [ '-U', $role ]);
+		isnt($code, 0, "$role: $sql");
+	}
+}
+is($bare->safe_psql('postgres', $worker), $pid, 'is still there');
+
+# Nor is it blocked for longer than somebody really needs the database
+kill 'STOP', $pid;
+my $sleeper = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', q{SET statement_timeout = '200ms'}, '-c', 'DROP DATABASE other',
+	'-c', 'SET statement_timeout = 0', '-c', 'SELECT pg_sleep(600)' ], '>', \$out, '2>', \$err);
+ok(wait_for_sql($bare, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND wait_event = 'PgSleep'}, '1'), 'DROP DATABASE was canceled');
+kill 'CONT', $pid;
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w WHERE pid <> $pid"), 'there is another worker, while the session goes on');
+$bare->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND wait_event = 'PgSleep'});
+$sleeper->finish;
+
+my $guest = $bare->background_psql('other');
+my $creator = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', 'CREATE DATABASE mine TEMPLATE other' ], '>', \$out, '2>', \$err);
+ok(wait_for_sql($bare, "SELECT count(*) = 0 FROM ($worker) w"), 'CREATE DATABASE waits for somebody');
+$bare->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ '^CREATE DATABASE mine'});
+$begun = time;
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w"), 'it is terminated: there is a worker again');
+cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'and soon');
+$creator->finish;
+$guest->quit;
 
 $receiver->stop;
 $bare->stop;

@@ -60,6 +60,24 @@ ok(wait_for_sql($node, q{SELECT count(*) = 1 FROM webhook.webhook_log WHERE stat
 is(($receiver->requests)[0]{body}, '{"f": 0.3333333333333333, "at": "2026-02-03T04:05:06+00:00", "id": 1, "raw": "\\\\xdead", "span": "1 day 02:03:04"}',
 	'in the forms that never change');
 
+# Nor do those of the database, of which one would have the worker be somebody else.
+my $last_worker = worker_pid($node);
+sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'});
+kill 'TERM', $last_worker;
+ok(wait_for_sql($node, "SET role = 'none'; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
+sql(q{SET role = 'none'; INSERT INTO public.event VALUES (0)});
+ok(wait_for_sql($node, q{SET role = 'none'; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
+sql(q{SET role = 'none'; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
+
+# Nor does a serializable transaction that goes on keep a worker from being started.
+$last_worker = worker_pid($node);
+my $long = start_session();
+$long->query_safe('SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT count(*) FROM public.event; CREATE TABLE public.written ()');
+kill 'TERM', $last_worker;
+ok(wait_for_sql($node, "SET default_transaction_deferrable = off; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'a worker is started');
+$long->query_safe('ROLLBACK');
+$long->quit;
+
 # What session_replication_role means for triggers is what it means here.
 sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');
 sql('INSERT INTO public.event VALUES (3)');
@@ -93,8 +111,8 @@ sql(qq{SELECT webhook.alter_action(1, url => '$ok')});
 my @sessions = map { start_session() } 1 .. 4;
 $sessions[0]->query_safe('SET default_transaction_read_only = off; INSERT INTO public.event VALUES (30)');
 my $deadline = time + 20;
-sleep 0.05 while $receiver->count < 14 && time < $deadline;
-is($receiver->count, 14, 'it sends while all connections are taken');
+sleep 0.05 while $receiver->count < 15 && time < $deadline;
+is($receiver->count, 15, 'it sends while all connections are taken');
 $_->quit for @sessions;
 
 # No descriptor: no attempt, and soon again.

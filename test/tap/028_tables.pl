@@ -271,6 +271,17 @@ ok(wait_for_sql($node, "SELECT count(*) = 1 FROM webhook.webhook_log WHERE actio
 like($node->safe_psql('postgres', "SELECT error FROM webhook.webhook_log WHERE action_id = $action AND status = 'Failed'"),
 	qr/^the action can't be carried out: /, 'and says what was wrong');
 
+# What is wrong with an action is still known when much has happened since.
+$node->safe_psql('postgres', "UPDATE webhook.action SET url = 'http://127.0.0.1:1/\${' WHERE action_id = $action");
+for my $id ($last - 3, $last - 2)
+{
+	$node->safe_psql('postgres', "DELETE FROM event WHERE id = $id");
+	ok(wait_for_sql($node, "SELECT status FROM webhook.webhook_log WHERE action_id = $action AND record_id = '$id'", 'Failed'), 'the action is broken again');
+	like($node->safe_psql('postgres', "SELECT error FROM webhook.webhook_log WHERE action_id = $action AND record_id = '$id'"),
+		qr/^the action can't be carried out: .* at "/, 'and the log says what is wrong');
+	succeed('others meanwhile', insert(50), 1);
+}
+
 $receiver->stop;
 $node->stop;
 done_testing();
