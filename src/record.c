@@ -188,7 +188,11 @@ convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
 	}
 }
 
-/* Compute the columns that are in no tuple. */
+/*
+ * Compute the columns that are in no tuple.  The values are not the expression
+ * context's, which is used again when a cast that is called for one of them
+ * changes the same table.
+ */
 static void
 fill_generated(WebhookRecordSource *source, HeapTuple tuple, Datum *values,
 			   bool *nulls)
@@ -199,8 +203,8 @@ fill_generated(WebhookRecordSource *source, HeapTuple tuple, Datum *values,
 	for (int i = 0; i < source->slot->tts_tupleDescriptor->natts; i++)
 	{
 		if (source->generated[i] != NULL)
-			values[i] = ExecEvalExprSwitchContext(source->generated[i],
-												  source->econtext, &nulls[i]);
+			values[i] = ExecEvalExpr(source->generated[i], source->econtext,
+									 &nulls[i]);
 	}
 	ExecClearTuple(source->slot);
 }

@@ -27,10 +27,22 @@ webhook_transaction_begin(const char *activity)
 }
 
 void
-webhook_transaction_commit(void)
+webhook_transaction_end(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+}
+
+void
+webhook_transaction_report(void)
+{
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+webhook_transaction_commit(void)
+{
+	webhook_transaction_end();
+	webhook_transaction_report();
 }

@@ -11,6 +11,9 @@
 /* Begin one; activity is what pg_stat_activity shows meanwhile. */
 extern void webhook_transaction_begin(const char *activity);
 
+/* Commit it, and tell the statistics; or first the one and then the other. */
 extern void webhook_transaction_commit(void);
+extern void webhook_transaction_end(void);
+extern void webhook_transaction_report(void);
 
 #endif							/* WEBHOOK_TRANSACTION_H */

@@ -61,7 +61,7 @@ static MemoryContext turn_context;
 
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
 static bool is_paused = false;	/* and it has been told */
-static bool is_claim_open = false;	/* claimed, but not yet in a lane */
+static bool is_open = false;	/* committed, but not yet remembered */
 static TimestampTz last_turn_at = 0;
 static int64 turn_pause = TURN_PAUSE_US;
 static TimestampTz backoff_until = 0;
@@ -266,10 +266,11 @@ take_turn(void)
 			is_much = false;	/* the next one may wait for this one's end */
 	}
 	webhook_purge_take(now);
-	webhook_transaction_commit();
+	webhook_transaction_end();
 
 	/* Committed: what was settled is forgotten, what was claimed is ours. */
-	is_claim_open = claimed != NIL;
+	is_open = claimed != NIL || settled != NIL;
+	webhook_transaction_report();
 	webhook_purge_commit();
 	webhook_recovery_commit();
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -277,7 +278,7 @@ take_turn(void)
 	webhook_stats_report();
 	MemoryContextSwitchTo(turn_context);
 	render_claimed(claimed);
-	is_claim_open = false;
+	is_open = false;
 	MemoryContextSwitchTo(old);
 	if (webhook_turn_is_silent())
 		webhook_share_forget();
@@ -355,8 +356,8 @@ webhook_turn_take(void)
 		AbortCurrentTransaction();
 		FlushErrorState();
 
-		/* Claimed and not remembered: only a new worker finds them. */
-		if (is_claim_open)
+		/* The log knows what we don't: only a new worker gets it right. */
+		if (is_open)
 			proc_exit(1);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		webhook_slot_set_error(error->message);
