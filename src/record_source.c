@@ -24,6 +24,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "record_source.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
