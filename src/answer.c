@@ -353,6 +353,13 @@ describe_untrusted(WebhookTransfer *t, const char *detail)
 		 strstr(detail, "self signed") != NULL ? "; see webhook.ca_file" : "");
 }
 
+static void
+describe_client_certificate(WebhookSend *send, const char *detail)
+{
+	FAIL("could not use client certificate \"%s\", which must hold a certificate and its key, not encrypted: %s",
+		 send->client_certificate ? send->client_certificate : "", detail);
+}
+
 /* What OpenSSL says, without its version and numbers. */
 static const char *
 get_tls_reason(const char *detail)
@@ -464,8 +471,7 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 				 webhook_ca_file);
 			break;
 		case CURLE_SSL_CERTPROBLEM:
-			FAIL("could not use client certificate \"%s\", which must hold a certificate and its key, not encrypted: %s",
-				 send->client_certificate ? send->client_certificate : "", detail);
+			describe_client_certificate(send, detail);
 			break;
 		case CURLE_SSL_CONNECT_ERROR:
 			describe_tls(t, detail);
@@ -480,7 +486,11 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 			describe_broken(t);
 			break;
 		default:
-			FAIL("could not get an answer: %s", detail);
+			/* What it says of a key that is encrypted depends on its version. */
+			if (send->client_certificate != NULL && strstr(detail, "private key") != NULL)
+				describe_client_certificate(send, detail);
+			else
+				FAIL("could not get an answer: %s", detail);
 			break;
 	}
 }
