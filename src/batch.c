@@ -178,7 +178,7 @@ insert_row(Relation log, const Datum *values, const bool *nulls)
 	static Oid	plan_for = InvalidOid;
 	Oid			types[LOG_NATTS];
 	char		null_marks[LOG_NATTS];
-	StringInfoData sql;
+	StringInfoData sql = {0};
 	WebhookScope scope;
 
 	if (plan != NULL && plan_for != RelationGetRelid(log))
@@ -186,16 +186,20 @@ insert_row(Relation log, const Datum *values, const bool *nulls)
 		SPI_freeplan(plan);
 		plan = NULL;
 	}
-	plan_for = RelationGetRelid(log);
-	initStringInfo(&sql);
-	for (int i = 0; i < LOG_NATTS; i++)
+	if (plan == NULL)
 	{
-		types[i] = TupleDescAttr(RelationGetDescr(log), i)->atttypid;
-		null_marks[i] = nulls[i] ? 'n' : ' ';
-		appendStringInfo(&sql, "%s$%d", i == 0 ?
-						 "INSERT INTO webhook.webhook_log VALUES (" : ", ", i + 1);
+		plan_for = RelationGetRelid(log);
+		initStringInfo(&sql);
+		for (int i = 0; i < LOG_NATTS; i++)
+		{
+			types[i] = TupleDescAttr(RelationGetDescr(log), i)->atttypid;
+			appendStringInfo(&sql, "%s$%d", i == 0 ?
+							 "INSERT INTO webhook.webhook_log VALUES (" : ", ", i + 1);
+		}
+		appendStringInfoChar(&sql, ')');
 	}
-	appendStringInfoChar(&sql, ')');
+	for (int i = 0; i < LOG_NATTS; i++)
+		null_marks[i] = nulls[i] ? 'n' : ' ';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	webhook_statement_run(&plan, sql.data, LOG_NATTS, types,

@@ -196,7 +196,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		}
 		PG_FINALLY();
 		{
-			webhook_launch_unblock(database);
+			webhook_launch_unblock();
 		}
 		PG_END_TRY();
 		return;

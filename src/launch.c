@@ -74,26 +74,33 @@ terminate_workers(Oid database)
 	return n;
 }
 
-/* However the session ends, what it blocked is blocked no longer. */
-static void
-unblock_all(int code, Datum arg)
+void
+webhook_launch_unblock(void)
 {
 	bool		is_found = false;
 
+	if (webhook_shared == NULL)
+		return;
+
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < webhook_shared->n_blocked;)
+	for (int i = 0; i < webhook_shared->n_blocked && !is_found; i++)
 	{
 		if (webhook_shared->blocked[i].pid == MyProcPid)
 		{
 			webhook_shared->blocked[i] = webhook_shared->blocked[--webhook_shared->n_blocked];
 			is_found = true;
 		}
-		else
-			i++;
 	}
 	LWLockRelease(webhook_shared->lock);
 	if (is_found)
 		wake_launcher();
+}
+
+/* However the session ends, what it blocked is blocked no longer. */
+static void
+on_exit_session(int code, Datum arg)
+{
+	webhook_launch_unblock();
 }
 
 void
@@ -107,7 +114,7 @@ webhook_launch_block(Oid database)
 		return;
 
 	if (!is_registered)
-		on_shmem_exit(unblock_all, (Datum) 0);
+		on_shmem_exit(on_exit_session, (Datum) 0);
 	is_registered = true;
 	wait_event = webhook_wait_event_new("WebhookWorkerEnd");
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
@@ -130,26 +137,6 @@ webhook_launch_block(Oid database)
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
-}
-
-void
-webhook_launch_unblock(Oid database)
-{
-	if (webhook_shared == NULL)
-		return;
-
-	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < webhook_shared->n_blocked; i++)
-	{
-		if (webhook_shared->blocked[i].database == database &&
-			webhook_shared->blocked[i].pid == MyProcPid)
-		{
-			webhook_shared->blocked[i] = webhook_shared->blocked[--webhook_shared->n_blocked];
-			break;
-		}
-	}
-	LWLockRelease(webhook_shared->lock);
-	wake_launcher();
 }
 
 /* ---------------------------------------------------------------------

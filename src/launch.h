@@ -15,10 +15,10 @@ extern void webhook_launch_request(Oid database);
 
 /*
  * End a database's workers and let none start until unblocked; waits for
- * them at most five seconds.
+ * them at most five seconds.  A session blocks one database at a time.
  */
 extern void webhook_launch_block(Oid database);
-extern void webhook_launch_unblock(Oid database);
+extern void webhook_launch_unblock(void);
 
 /* ---- launcher ---- */
 

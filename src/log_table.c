@@ -53,15 +53,13 @@ has_foreign_triggers(const TriggerDesc *triggers, bool of_insert)
 
 /* Is there nothing that only the executor would heed? */
 static bool
-is_plain(Relation rel, int natts)
+is_plain(Relation rel, bool of_insert)
 {
 	TupleConstr *constr = rel->rd_att->constr;
 
 	return rel->rd_rel->relkind == RELKIND_RELATION &&
-		rel->rd_rel->relam == HEAP_TABLE_AM_OID &&
-		!rel->rd_rel->relispartition && !rel->rd_rel->relhassubclass &&
-		RelationGetNumberOfAttributes(rel) == natts &&
-		!has_foreign_triggers(rel->trigdesc, false) && rel->rd_rules == NULL &&
+		!rel->rd_rel->relispartition && rel->rd_rules == NULL &&
+		!has_foreign_triggers(rel->trigdesc, of_insert) &&
 		(constr == NULL ||
 		 (constr->num_check == 0 && !constr->has_generated_stored));
 }
@@ -80,10 +78,7 @@ webhook_log_takes_rows(Relation log)
 {
 	TupleDesc	desc = RelationGetDescr(log);
 
-	if (log->rd_rel->relkind != RELKIND_RELATION || log->rd_rel->relispartition ||
-		log->rd_rules != NULL || has_foreign_triggers(log->trigdesc, true) ||
-		(desc->constr != NULL &&
-		 (desc->constr->num_check > 0 || desc->constr->has_generated_stored)))
+	if (!is_plain(log, true))
 		return false;
 	for (int i = LOG_NATTS; i < desc->natts; i++)
 	{
@@ -98,7 +93,9 @@ webhook_log_open(WebhookLogTarget *target, Oid relid, int natts, CmdType command
 {
 	Relation	rel = relation_open(relid, RowExclusiveLock);
 
-	if (!is_plain(rel, natts))
+	if (!is_plain(rel, false) || rel->rd_rel->relhassubclass ||
+		rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		RelationGetNumberOfAttributes(rel) != natts)
 	{
 		relation_close(rel, NoLock);
 		return false;
