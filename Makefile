@@ -39,6 +39,7 @@ OBJS = \
 	src/runner.o \
 	src/gate.o \
 	src/guard.o \
+	src/subtransaction.o \
 	src/expression.o \
 	src/name.o \
 	src/path.o \

@@ -16,7 +16,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -32,10 +31,10 @@
 #include "owner.h"
 #include "statement.h"
 #include "storage/lmgr.h"
+#include "subtransaction.h"
 #include "triggers.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "workflow.h"
 
 PG_FUNCTION_INFO_V1(on_drop);
@@ -148,11 +147,21 @@ is_incomplete(const WebhookWorkflow *workflow, Relation module, bool is_drop)
 	return !webhook_triggers_exist(module, workflow->workflow_id);
 }
 
+typedef struct Fit
+{
+	WebhookWorkflow *workflow;
+	Relation	module;
+	bool		is_drop;
+} Fit;
+
 /* The keys, actions and owner_email of one that is don't matter. */
 static void
-check_fit(WebhookWorkflow *workflow, Relation module, bool is_drop)
+check_fit(void *arg)
 {
-	bool		is_whole = !is_incomplete(workflow, module, is_drop);
+	Fit		   *fit = arg;
+	WebhookWorkflow *workflow = fit->workflow;
+	Relation	module = fit->module;
+	bool		is_whole = !is_incomplete(workflow, module, fit->is_drop);
 
 	webhook_workflow_fit_columns(workflow, module, is_whole);
 	if (!is_whole)
@@ -195,31 +204,13 @@ get_place(const char *context)
 static void
 refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
 	Relation	module = try_relation_open(workflow->module, AccessShareLock);
-	ErrorData  *volatile error = NULL;
+	Fit			fit = {workflow, module, is_drop};
+	ErrorData  *error;
 
 	if (module == NULL)
 		return;
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		check_fit(workflow, module, is_drop);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
+	error = webhook_subtransaction_call(check_fit, &fit, NULL);
 	if (error != NULL && !is_misfit(error->sqlerrcode))
 		ReThrowError(error);
 	if (error != NULL && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)

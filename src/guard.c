@@ -9,10 +9,8 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "guard.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
+#include "subtransaction.h"
 
 /* Is it the session's or the transaction's trouble, not the record's? */
 static bool
@@ -42,35 +40,13 @@ is_lost(const ErrorData *error)
 char *
 webhook_guard_call(WebhookGuarded function, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
+	ErrorData  *error = webhook_subtransaction_call(function, arg, NULL);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		function(arg);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (is_general(error->sqlerrcode))
-			ReThrowError(error);
-		problem = !is_lost(error) ? error->message :
-			psprintf("%s; a function that is called here needs a search_path of its own (ALTER FUNCTION ... SET search_path), or schemas in its names",
-					 error->message);
-	}
-	PG_END_TRY();
-	return problem;
+	if (error == NULL)
+		return NULL;
+	if (is_general(error->sqlerrcode))
+		ReThrowError(error);
+	return !is_lost(error) ? error->message :
+		psprintf("%s; a function that is called here needs a search_path of its own (ALTER FUNCTION ... SET search_path), or schemas in its names",
+				 error->message);
 }

@@ -16,15 +16,14 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "durable.h"
 #include "lane.h"
 #include "settings.h"
 #include "shared_action.h"
 #include "storage/ipc.h"
+#include "subtransaction.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define MAX_PREFETCH 1000
@@ -194,6 +193,21 @@ is_passing(const ErrorData *error)
 	}
 }
 
+static void
+compile_action(void *arg)
+{
+	WebhookLane *lane = arg;
+	WebhookAction *action = webhook_action_load(lane->action_id);
+
+	if (action != NULL && action->username != NULL)
+		action->username = webhook_utf8(action->username,
+										strlen(action->username));
+	if (action != NULL && action->password != NULL)
+		action->password = webhook_utf8(action->password,
+										strlen(action->password));
+	lane->action = action;
+}
+
 /*
  * Compile the action; what is wrong with it is its own problem only.  What is
  * wrong with the moment must fail no delivery: the turn is taken again.
@@ -202,42 +216,16 @@ static void
 load_action(WebhookLane *lane)
 {
 	MemoryContext old = MemoryContextSwitchTo(lane->context);
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error = webhook_subtransaction_call(compile_action, lane, NULL);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error != NULL)
 	{
-		WebhookAction *action = webhook_action_load(lane->action_id);
-
-		if (action != NULL && action->username != NULL)
-			action->username = webhook_utf8(action->username,
-											strlen(action->username));
-		if (action != NULL && action->password != NULL)
-			action->password = webhook_utf8(action->password,
-											strlen(action->password));
-		lane->action = action;
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 		if (is_passing(error))
 			ReThrowError(error);
 		lane->action = NULL;
 		lane->problem = psprintf("the action can't be carried out: %s",
 								 error->message);
 	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);
 }
 

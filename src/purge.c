@@ -14,7 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog.h"
 #include "complaint.h"
 #include "progress.h"
@@ -22,7 +21,7 @@
 #include "purge_step.h"
 #include "settings.h"
 #include "slot.h"
-#include "utils/resowner.h"
+#include "subtransaction.h"
 #include "utils/timestamp.h"
 
 #define STEP_SIZE 250			/* rows: a few milliseconds */
@@ -108,15 +107,10 @@ begin_round(TimestampTz now)
 }
 
 static void
-take_step(TimestampTz now, WebhookPurgeStep *step)
+take_step(void *arg)
 {
-	learned = known;
-	if (learned.position < 0 || (is_waiting && now >= next_round_at))
-		begin_round(now);
+	WebhookPurgeStep *step = arg;
 
-	memset(step, 0, sizeof(WebhookPurgeStep));
-	step->before = now - webhook_log_retention * USECS_PER_SEC;
-	step->behind = learned.position;
 	webhook_purge_step_take(step, STEP_SIZE);
 	learned.position = step->behind;
 	learned.is_clean = learned.is_clean && step->all_gone;
@@ -134,9 +128,7 @@ take_step(TimestampTz now, WebhookPurgeStep *step)
 static bool
 try_step(TimestampTz now, WebhookPurgeStep *step)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_taken = false;
+	ErrorData  *error;
 
 	if (!webhook_catalog_lock_if_free(WEBHOOK_REL_LOG) ||
 		!webhook_catalog_lock_if_free(WEBHOOK_REL_ATTEMPT))
@@ -144,31 +136,20 @@ try_step(TimestampTz now, WebhookPurgeStep *step)
 		next_step_at = now + MIN_WAIT_US;
 		return false;
 	}
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		take_step(now, step);
-		ReleaseCurrentSubTransaction();
-		is_taken = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		webhook_slot_set_error(error->message);
-		FreeErrorData(error);
-		webhook_complaint_emit();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		is_learned = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return is_taken;
+	learned = known;
+	if (learned.position < 0 || (is_waiting && now >= next_round_at))
+		begin_round(now);
+	memset(step, 0, sizeof(WebhookPurgeStep));
+	step->before = now - webhook_log_retention * USECS_PER_SEC;
+	step->behind = learned.position;
+	error = webhook_subtransaction_call(take_step, step, webhook_complaint_emit);
+	if (error == NULL)
+		return true;
+	webhook_slot_set_error(error->message);
+	FreeErrorData(error);
+	is_learned = false;
+	return false;
 }
 
 void

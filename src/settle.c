@@ -19,7 +19,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog.h"
 #include "common/base64.h"
 #include "compat.h"
@@ -31,10 +30,10 @@
 #include "result.h"
 #include "settle.h"
 #include "slot.h"
+#include "subtransaction.h"
 #include "text.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define SETTLE_SIZE 128			/* results that are worth a turn */
@@ -220,44 +219,41 @@ is_passing(const ErrorData *error)
 	}
 }
 
+typedef struct Single
+{
+	WebhookFlight *flight;
+	SettleOutcome outcome;
+} Single;
+
+static void
+settle_single(void *arg)
+{
+	Single	   *single = arg;
+
+	if (webhook_result_try_lock(single->flight->log_id))
+	{
+		settle_group(list_make1(single->flight));
+		single->outcome = SETTLED;
+	}
+}
+
 /* Settle one result in a subtransaction of its own. */
 static SettleOutcome
 settle_one(WebhookFlight *flight)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile SettleOutcome outcome = IS_LOCKED;
+	Single		single = {flight, IS_LOCKED};
+	ErrorData  *error = webhook_subtransaction_call(settle_single, &single,
+													webhook_complaint_emit);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error != NULL)
 	{
-		if (webhook_result_try_lock(flight->log_id))
-		{
-			settle_group(list_make1(flight));
-			outcome = SETTLED;
-		}
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		outcome = is_passing(error) ? IS_PREVENTED : IS_BROKEN;
+		single.outcome = is_passing(error) ? IS_PREVENTED : IS_BROKEN;
 		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 			is_timed_out = true;
 		webhook_slot_set_error(error->message);
 		FreeErrorData(error);
-		webhook_complaint_emit();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return outcome;
+	return single.outcome;
 }
 
 /*

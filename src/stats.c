@@ -31,9 +31,9 @@
 #include "shared_action.h"
 #include "stats.h"
 #include "stats_store.h"
+#include "subtransaction.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define FLUSH_INTERVAL_US USECS_PER_SEC
@@ -168,10 +168,12 @@ find_entry(const WebhookLane *lane)
 }
 
 static void
-read_states(List *settled, TimestampTz now)
+read_states(void *arg)
 {
+	List	   *settled = arg;
 	ListCell   *lc;
 
+	SPI_connect();
 	foreach(lc, settled)
 	{
 		WebhookFlight *flight = lfirst(lc);
@@ -180,6 +182,7 @@ read_states(List *settled, TimestampTz now)
 		if (!entry->is_known)
 			webhook_stats_store_read(entry, my_number);
 	}
+	SPI_finish();
 }
 
 static void
@@ -283,11 +286,13 @@ forget_stored(void)
 }
 
 static void
-store(List *settled, TimestampTz now)
+store(void *arg)
 {
+	TimestampTz now = *(TimestampTz *) arg;
 	HASH_SEQ_STATUS scan;
 	WebhookStatsEntry *entry;
 
+	SPI_connect();
 	if (my_number == 0 && now >= next_tidy_at)
 	{
 		webhook_stats_store_tidy();
@@ -302,6 +307,7 @@ store(List *settled, TimestampTz now)
 		save_entry(entry);
 		webhook_stats_store_add(entry, my_number);
 	}
+	SPI_finish();
 }
 
 /*
@@ -309,35 +315,16 @@ store(List *settled, TimestampTz now)
  * After one, statistics leave the tables alone for a while.
  */
 static bool
-do_guarded(void (*callback) (List *settled, TimestampTz now), List *settled,
-		   TimestampTz now)
+do_guarded(void (*function) (void *), void *arg, TimestampTz now)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool is_done = false;
+	ErrorData  *error = webhook_subtransaction_call(function, arg,
+													webhook_complaint_emit);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		SPI_connect();
-		callback(settled, now);
-		SPI_finish();
-		ReleaseCurrentSubTransaction();
-		is_done = true;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		webhook_complaint_emit();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		paused_until = now + PAUSE_US;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return is_done;
+	if (error == NULL)
+		return true;
+	FreeErrorData(error);
+	paused_until = now + PAUSE_US;
+	return false;
 }
 
 TimestampTz
@@ -386,7 +373,7 @@ webhook_stats_settle(List *settled, TimestampTz now)
 		note(lfirst(lc), now);
 	if (n_dirty > 0 && now >= webhook_stats_next())
 	{
-		if (do_guarded(store, NIL, now))
+		if (do_guarded(store, &now, now))
 			forget_stored();
 		last_flush_at = now;
 	}
