@@ -25,6 +25,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process.h"
 #include "recovery.h"
 #include "runner.h"
 #include "sender.h"
@@ -55,7 +56,6 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
-		{"role", "none"},
 		{"exit_on_error", "off"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
@@ -82,6 +82,7 @@ set_session_options(void)
 		{"enable_mergejoin", "off"},
 	};
 
+	webhook_process_be_superuser();
 	for (int i = 0; i < lengthof(options); i++)
 	{
 		if (GetConfigOption(options[i][0], true, false) == NULL)

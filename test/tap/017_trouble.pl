@@ -62,12 +62,13 @@ is(($receiver->requests)[0]{body}, '{"f": 0.3333333333333333, "at": "2026-02-03T
 
 # Nor do those of the database, of which one would have the worker be somebody else.
 my $last_worker = worker_pid($node);
-sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'});
+sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'; ALTER DATABASE postgres SET session_authorization = 'app'});
 kill 'TERM', $last_worker;
-ok(wait_for_sql($node, "SET role = 'none'; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
-sql(q{SET role = 'none'; INSERT INTO public.event VALUES (0)});
-ok(wait_for_sql($node, q{SET role = 'none'; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
-sql(q{SET role = 'none'; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
+my $itself = q{SET role = 'none'; SET session_authorization = 'postgres'};
+ok(wait_for_sql($node, "$itself; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
+sql(qq{$itself; INSERT INTO public.event VALUES (0)});
+ok(wait_for_sql($node, qq{$itself; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
+sql(qq{$itself; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
 
 # Nor does a serializable transaction that goes on keep a worker from being started.
 $last_worker = worker_pid($node);
