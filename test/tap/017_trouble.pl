@@ -79,6 +79,19 @@ ok(wait_for_sql($node, "SET default_transaction_deferrable = off; SELECT count(*
 $long->query_safe('ROLLBACK');
 $long->quit;
 
+# A catalog that somebody has locked when settings are reloaded: they are read later.
+$last_worker = worker_pid($node);
+$long = start_session();
+$long->query_safe('SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; SET default_transaction_read_only = off; SET default_transaction_deferrable = off; SET lock_timeout = 0');
+my $log_size = -s $node->logfile;
+$long->query_safe('ALTER DATABASE postgres CONNECTION LIMIT 100');
+$long->query_safe('BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE; SELECT pg_reload_conf()');
+ok($node->wait_for_log(qr/\[$last_worker\] ERROR:  canceling statement due to lock timeout/, $log_size), 'settings are reloaded while a catalog is locked');
+$long->query_safe('COMMIT; ALTER DATABASE postgres CONNECTION LIMIT -1');
+$long->quit;
+is(worker_pid($node), $last_worker, 'the worker is the same');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/FATAL:.*lock timeout/, 'and so is the launcher');
+
 # What session_replication_role means for triggers is what it means here.
 sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');
 sql('INSERT INTO public.event VALUES (3)');
