@@ -69,6 +69,7 @@ OBJS = \
 	src/sender.o \
 	src/network.o \
 	src/transfer.o \
+	src/connecting.o \
 	src/watch.o \
 	src/smtp.o \
 	src/mail.o \

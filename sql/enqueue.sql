@@ -163,17 +163,25 @@ CREATE TABLE reading (at timestamptz, sensor text, v float8, PRIMARY KEY (at, se
 CREATE TABLE tick (at timestamptz PRIMARY KEY, v int);
 SELECT webhook.create_workflow('reading', 'reading', recurrence => 'first') > 0 AS created;
 SELECT webhook.create_workflow('tick', 'tick', recurrence => 'first') > 0 AS created;
+CREATE TABLE about (class regclass PRIMARY KEY, v int);
+SELECT webhook.create_workflow('about', 'about', recurrence => 'first') > 0 AS created;
 SELECT count(webhook.create_action(name, 'x', 'http://127.0.0.1:9/')) FROM webhook.workflow;
 SET timezone = 'Asia/Tokyo';
 INSERT INTO reading VALUES ('2026-01-01 00:00+00', 'a', 1);
 INSERT INTO tick VALUES ('2026-01-01 00:00+00', 1);
+INSERT INTO about VALUES ('tick', 1);
 SET timezone = 'UTC';
-UPDATE reading SET v = 2;
-UPDATE tick SET v = 2;
+SET search_path = pg_catalog;
+SET quote_all_identifiers = on;
+UPDATE public.reading SET v = 2;
+UPDATE public.tick SET v = 2;
+UPDATE public.about SET v = 2;
+RESET search_path;
+RESET quote_all_identifiers;
 SELECT record_id FROM webhook.webhook_log ORDER BY log_id;
 SELECT body FROM webhook.webhook_log, webhook.preview(action_id, record_id) ORDER BY log_id;
 TRUNCATE webhook.webhook_log;
-DROP TABLE reading, tick;
+DROP TABLE reading, tick, about;
 
 -- Partitions: the parent is the module; a row that moves is updated
 CREATE TABLE event (id int, region text, v int, PRIMARY KEY (id, region)) PARTITION BY LIST (region);

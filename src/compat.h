@@ -169,6 +169,11 @@ typedef bool WebhookUpdateIndexes;
 #define HAVE_HEADERS
 #endif
 
+/* libcurl from 7.88 until 8.4 must be called to try the next address of a name. */
+#if LIBCURL_VERSION_NUM >= 0x075800 && LIBCURL_VERSION_NUM < 0x080400
+#define NEEDS_CALL_TO_GO_ON
+#endif
+
 /* libcurl 8.20 has threads that outlive their requests, and joins them at the end. */
 #if LIBCURL_VERSION_NUM >= 0x081400
 #define HAVE_MULTI_QUICK_EXIT

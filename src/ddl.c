@@ -137,13 +137,14 @@ webhook_ddl_descendants(List *relations)
 
 /*
  * Is the workflow just being restored, or taken down, by a dump's script?  It has no
- * triggers then.  A schedule's never has any; but a script drops keys before tables.
+ * triggers then.  A schedule's never has any; but a script drops keys before tables,
+ * one piece after the other.
  */
 static bool
-is_incomplete(const WebhookWorkflow *workflow, Relation module, bool is_drop)
+is_incomplete(const WebhookWorkflow *workflow, Relation module, bool is_piece)
 {
 	if (strcmp(workflow->trigger, "schedule") == 0)
-		return is_drop && webhook_module_key(module) == NULL;
+		return is_piece && webhook_module_key(module) == NULL;
 	return !webhook_triggers_exist(module, workflow->workflow_id);
 }
 
@@ -151,7 +152,7 @@ typedef struct Fit
 {
 	WebhookWorkflow *workflow;
 	Relation	module;
-	bool		is_drop;
+	bool		is_piece;
 } Fit;
 
 /* The keys, actions and owner_email of one that is don't matter. */
@@ -161,7 +162,7 @@ check_fit(void *arg)
 	Fit		   *fit = arg;
 	WebhookWorkflow *workflow = fit->workflow;
 	Relation	module = fit->module;
-	bool		is_whole = !is_incomplete(workflow, module, fit->is_drop);
+	bool		is_whole = !is_incomplete(workflow, module, fit->is_piece);
 
 	webhook_workflow_fit_columns(workflow, module, is_whole);
 	if (!is_whole)
@@ -202,10 +203,10 @@ get_place(const char *context)
  * would refuse every other one, too.
  */
 static void
-refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
+refuse_misfit(WebhookWorkflow *workflow, bool is_piece)
 {
 	Relation	module = try_relation_open(workflow->module, AccessShareLock);
-	Fit			fit = {workflow, module, is_drop};
+	Fit			fit = {workflow, module, is_piece};
 	ErrorData  *error;
 
 	if (module == NULL)
@@ -230,14 +231,14 @@ refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
  * names it, could not survive.
  */
 static void
-refuse_computing_misfits(bool is_drop)
+refuse_computing_misfits(bool is_piece)
 {
 	ListCell   *lc;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_table_find_computing())
-		refuse_misfit(lfirst(lc), is_drop);
+		refuse_misfit(lfirst(lc), is_piece);
 	webhook_scope_leave(&scope);
 }
 
@@ -262,6 +263,19 @@ tell_dropped(List *workflows)
 	ereport(NOTICE,
 			(errmsg("drop cascades to %d workflows", list_length(workflows)),
 			 errdetail_internal("%s", names.data)));
+}
+
+/*
+ * May it be a piece that a dump's script drops?  A column is dropped by ALTER TABLE,
+ * and a table goes together with its indexes.
+ */
+static bool
+is_piece(const EventTriggerData *event)
+{
+	return event->tag != CMDTAG_ALTER_TABLE &&
+		read_relations("SELECT objid FROM pg_event_trigger_dropped_objects()"
+					   " WHERE object_type = 'index'"
+					   " AND schema_name <> 'pg_toast'") == NIL;
 }
 
 /*
@@ -293,8 +307,7 @@ on_drop(PG_FUNCTION_ARGS)
 	foreach(lc, workflows)
 		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
-	/* A column is dropped by ALTER TABLE. */
-	refuse_computing_misfits(event->tag != CMDTAG_ALTER_TABLE);
+	refuse_computing_misfits(is_piece(event));
 	PG_RETURN_VOID();
 }
 

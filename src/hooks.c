@@ -215,6 +215,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	if (IsA(command, TransactionStmt) &&
 		((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		tell_of_prepared();
+	else if (IsA(command, AlterDatabaseStmt))
+		webhook_commit_launch();	/* it may be open to connections again */
 	else if (makes_version(command))
 		webhook_catalog_recheck();
 }

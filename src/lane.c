@@ -31,6 +31,7 @@
 #define MAX_LOCAL_PAUSE 60		/* seconds */
 #define FEW 2					/* in flight: next to nothing */
 #define PROOF_US USECS_PER_MINUTE	/* for which an answer speaks for a receiver */
+#define SILENCE_US (5 * USECS_PER_SEC)	/* ... of which nothing comes that is asked for */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
@@ -350,13 +351,35 @@ set_trust(WebhookLane *lane, WebhookTrust trust)
 }
 
 /*
+ * That a receiver has answered speaks for it for a while: not for so long where
+ * it has something to answer.
+ */
+static void
+review_trust(WebhookLane *lane, TimestampTz now)
+{
+	TimestampTz doubtful_at = lane->ended_at + PROOF_US;
+
+	if (lane->trust != WEBHOOK_PROVEN)
+		return;
+	if (lane->in_flight > 0)
+	{
+		WebhookFlight *oldest = dlist_head_element(WebhookFlight, node, &lane->flying);
+
+		doubtful_at = Max(lane->ended_at, oldest->send.started_at) + SILENCE_US;
+	}
+	if (now >= doubtful_at)
+		set_trust(lane, WEBHOOK_UNPROVEN);
+}
+
+/*
  * May a lane have one more in flight, with what others may come to need?  What
  * hangs holds its place until it times out, and many receivers can hang at
- * once.  So lanes leave an eighth to those that have next to nothing in flight,
- * and the last of that to those that have answered lately.  Those that have not,
- * since the last time-out or for a while, have no more than half together beyond
- * next to nothing of each; where a time-out was the last thing, no more than half
- * at all, be they ever so many.  One that is alone may have all.
+ * once, even such as have just answered.  So lanes leave an eighth to those that
+ * have next to nothing in flight, and the last of that to those that have answered
+ * lately and have nothing in flight.  Those that have not, since the last time-out
+ * or for a while, have no more than half together beyond next to nothing of each;
+ * where a time-out was the last thing, no more than half at all, be they ever so
+ * many.  One that is alone may have all.
  */
 static bool
 has_share(const WebhookLane *lane, int max_in_flight)
@@ -377,7 +400,7 @@ has_share(const WebhookLane *lane, int max_in_flight)
 			return false;
 		if (!has_few)
 			left = lane->trust == WEBHOOK_SUSPECT ? half : max_in_flight / 8;
-		else if (lane->trust != WEBHOOK_PROVEN)
+		else if (lane->trust != WEBHOOK_PROVEN || lane->in_flight > 0)
 			left = max_in_flight / 16;
 	}
 	return in_flight < max_in_flight - left;
@@ -404,9 +427,6 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	dlist_delete(&flight->node);
 	lane->n_ready--;
 	total_ready--;
-	if (lane->in_flight == 0 && now >= lane->ended_at + PROOF_US &&
-		lane->trust == WEBHOOK_PROVEN)
-		set_trust(lane, WEBHOOK_UNPROVEN);
 	count_in_flight(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
@@ -419,12 +439,14 @@ dispatch(int max_in_flight)
 	TimestampTz next = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_moving = true;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_lanes)
+		review_trust(dlist_container(WebhookLane, node, iter.cur), now);
 
 	/* One of each lane in turn, so that none waits for another. */
 	while (is_moving && total_ready > 0)
 	{
-		dlist_iter	iter;
-
 		is_moving = false;
 		dlist_foreach(iter, &all_lanes)
 		{

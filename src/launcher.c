@@ -392,6 +392,8 @@ webhook_launcher_main(Datum arg)
 	/* A deferrable one would wait for others' transactions. */
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_SUSET, PGC_S_OVERRIDE);
+	/* A catalog that somebody has locked for long is waited for. */
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_RUNNING,
 						   "starting a worker in each database that has webhooks");
 

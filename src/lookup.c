@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "lookup.h"
 #include "name.h"
+#include "record.h"
 #include "record_source.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -106,6 +107,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 	WebhookScope scope;
 	HeapTuple	result = NULL;
 	char	   *name;
+	int			level;
 
 	if (n == 0)
 		ereport(ERROR,
@@ -121,6 +123,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 	appendStringInfo(&sql, "SELECT t.*::%s FROM %s %s t WHERE ", name,
 					 rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY",
 					 name);
+	level = webhook_record_enter_key();
 	for (int i = 0; i < n; i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), key[i] - 1);
@@ -134,6 +137,7 @@ webhook_lookup_record(Relation rel, Oid role, const char *record_id)
 						 quote_identifier(NameStr(attr->attname)),
 						 get_equality(attr->atttypid), i + 1);
 	}
+	webhook_record_leave_output(level);
 
 	SPI_connect();
 	if (SPI_execute_with_args(sql.data, n, types, values, NULL, true, 1) != SPI_OK_SELECT)

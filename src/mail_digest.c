@@ -22,6 +22,7 @@
 #include "executor/spi.h"
 #include "guard.h"
 #include "mail_digest.h"
+#include "mail_note.h"
 #include "mail_text.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -180,6 +181,19 @@ get_jsonb(uint64 row, int column)
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
 
+/* What kept the template from being filled: when the event was queued, or now. */
+static const char *
+find_reason(Jsonb *computed, const char *problem)
+{
+	JsonbValue	value;
+
+	if (computed == NULL ||
+		getKeyJsonValueFromContainer(&computed->root, WEBHOOK_OWNER_PROBLEM,
+									 strlen(WEBHOOK_OWNER_PROBLEM), &value) == NULL)
+		return problem;
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
 /* Whom the workflow's template names as the record's owner. */
 static void
 find_owners(Owners *owners, int64 note_id, uint64 row)
@@ -205,7 +219,8 @@ find_owners(Owners *owners, int64 note_id, uint64 row)
 	if (problem != NULL)
 	{
 		char	   *message = psprintf("owners of records can't be told of failures by workflow \"%s\": %s",
-									   webhook_statement_text(row, 12), problem);
+									   webhook_statement_text(row, 12),
+									   find_reason(fill.event.computed, problem));
 
 		if (webhook_complaint_is_new(ERRCODE_DATA_EXCEPTION, message))
 			ereport(WARNING,

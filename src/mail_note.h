@@ -14,6 +14,12 @@
 extern bool webhook_mail_note_is_wanted(void);
 
 /*
+ * Among a delivery's computed values: why owner_email could not be computed.  No
+ * placeholder of one is called so.
+ */
+#define WEBHOOK_OWNER_PROBLEM "owner_email"
+
+/*
  * In the transaction that settles results (WebhookResult *): note the failures
  * that somebody is to be told of; true: there were some.
  */

@@ -21,6 +21,7 @@
 
 #include <sys/resource.h>
 
+#include "connecting.h"
 #include "network.h"
 #include "portability/instr_time.h"
 #include "settings.h"
@@ -89,7 +90,14 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 	WebhookNetwork *network = arg;
 
 	if (what == CURL_POLL_REMOVE)
+	{
+		WebhookTransfer *t = NULL;
+
+		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
+		if (t != NULL)
+			webhook_connecting_gave_up(t);
 		webhook_watch_leave(fd);
+	}
 	else
 		webhook_watch_set(fd, network->number, (what & CURL_POLL_IN) != 0,
 						  (what & CURL_POLL_OUT) != 0);
@@ -264,6 +272,7 @@ webhook_network_take(CURLcode *result, int64 *elapsed)
 	/* The message goes with its handle. */
 	*result = message->data.result;
 	(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t);
+	webhook_connecting_end(t);
 	curl_multi_remove_handle(t->network->multi, t->easy);
 	t->network->n_transfers--;
 	*elapsed = get_clock() - t->started;
@@ -322,6 +331,7 @@ webhook_network_progress(void)
 			pass_event(&events[i]);
 		n_seen += n;
 		ring_timers();
+		webhook_connecting_go_on();
 	}
 	return n_seen;
 }

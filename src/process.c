@@ -13,8 +13,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "process.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 void
@@ -43,4 +45,11 @@ webhook_process_start(BackgroundWorker *process, int slot,
 	is_started = RegisterDynamicBackgroundWorker(process, handle);
 	MemoryContextSwitchTo(old);
 	return is_started;
+}
+
+void
+webhook_process_be_superuser(void)
+{
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }

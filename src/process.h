@@ -24,4 +24,10 @@ extern void webhook_process_describe(BackgroundWorker *process, const char *name
 extern bool webhook_process_start(BackgroundWorker *process, int slot,
 								  BackgroundWorkerHandle **handle);
 
+/*
+ * Be who it was begun as, whoever the database would have its sessions be: by
+ * ALTER DATABASE, the settings role and session_authorization.
+ */
+extern void webhook_process_be_superuser(void);
+
 #endif							/* WEBHOOK_PROCESS_H */

@@ -58,6 +58,20 @@ webhook_record_enter_output(void)
 	return level;
 }
 
+int
+webhook_record_enter_key(void)
+{
+	int			level = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("lc_monetary", "C", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
 void
 webhook_record_leave_output(int level)
 {
@@ -85,16 +99,19 @@ format_key(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 
 /*
  * The record's primary key as text; NULL if the module has none.  Whoever writes
- * the record, it is the same record: a timestamptz in its key is given in UTC.
+ * the record, it is the same record: a timestamptz in its key is given in UTC, a
+ * regclass with its schema.
  */
 static char *
 format_record_id(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	pg_tz	   *session = session_timezone;
 	char	   *record_id;
+	int			level;
 
 	if (!source->is_key_zoned)
 		return format_key(source, tuple, desc);
+	level = source->is_key_varied ? webhook_record_enter_key() : 0;
 	session_timezone = pg_tzset("GMT");
 	PG_TRY();
 	{
@@ -105,6 +122,7 @@ format_record_id(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 		session_timezone = session;
 	}
 	PG_END_TRY();
+	webhook_record_leave_output(level);
 	return record_id;
 }
 

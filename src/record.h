@@ -37,4 +37,7 @@ extern char *webhook_record_id(Relation rel, HeapTuple tuple);
 extern int	webhook_record_enter_output(void);
 extern void webhook_record_leave_output(int level);
 
+/* The same for a key, whose text names things as it does in no user's session. */
+extern int	webhook_record_enter_key(void);
+
 #endif							/* WEBHOOK_RECORD_H */

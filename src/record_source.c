@@ -172,6 +172,33 @@ is_zoned(Oid type)
 		(get_kind(type) == WEBHOOK_COLUMN_OTHER && type != UUIDOID);
 }
 
+/* May it depend on the session's search path, or its currency? */
+static bool
+is_varied(Oid type)
+{
+	Oid			element = get_element_type(getBaseType(type));
+
+	type = getBaseType(OidIsValid(element) ? element : type);
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGCOLLATIONOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case MONEYOID:
+			return true;
+		default:
+			return get_typtype(type) == TYPTYPE_COMPOSITE;
+	}
+}
+
 /* jsonb keeps an object's keys by length, then by their bytes. */
 static int
 compare_names(const void *a, const void *b)
@@ -266,13 +293,16 @@ load_source(WebhookRecordSource *source, Relation rel)
 	}
 
 	source->is_key_zoned = false;
+	source->is_key_varied = false;
 	source->key_output = NULL;
 	source->key_desc = NULL;
 	source->n_key = webhook_record_source_key(rel, &source->key);
 	for (int i = 0; i < source->n_key; i++)
 	{
-		if (is_zoned(TupleDescAttr(desc, source->key[i] - 1)->atttypid))
-			source->is_key_zoned = true;
+		Oid			type = TupleDescAttr(desc, source->key[i] - 1)->atttypid;
+
+		source->is_key_zoned |= is_zoned(type);
+		source->is_key_varied |= is_varied(type);
 	}
 	if (source->n_key == 1)
 	{

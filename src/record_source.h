@@ -44,6 +44,7 @@ typedef struct WebhookRecordSource
 	int			n_key;
 	AttrNumber *key;			/* primary key's columns in key order */
 	bool		is_key_zoned;	/* its text depends on the time zone */
+	bool		is_key_varied;	/* ... or on other settings of the session */
 	FmgrInfo   *key_output;		/* of the column, if there is just one */
 	TupleDesc	key_desc;		/* of the row they make, if there are more */
 	int			n_columns;

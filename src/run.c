@@ -26,6 +26,7 @@
 #include "miscadmin.h"
 #include "name.h"
 #include "pgstat.h"
+#include "process.h"
 #include "progress.h"
 #include "run.h"
 #include "schedule.h"
@@ -197,7 +198,6 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
-		{"role", "none"},
 		{"exit_on_error", "off"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
@@ -210,6 +210,7 @@ set_session_options(void)
 		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
 	};
 
+	webhook_process_be_superuser();
 	for (int i = 0; i < lengthof(options); i++)
 	{
 		if (GetConfigOption(options[i][0], true, false) != NULL)

@@ -92,6 +92,19 @@ on_action_found(int32 action_id, TimestampTz due, void *arg)
 	lane->next_due = due;
 }
 
+/* What is in the queue of an action that is no more is given up. */
+static void
+drop_if_gone(WebhookLane *lane)
+{
+	if (webhook_lane_load(lane) || lane->action != NULL)
+		return;
+	if (lane->has_backlog || lane->has_future)
+		webhook_queue_drop_action(lane->action_id);
+	lane->has_backlog = lane->has_future = false;
+	lane->next_due = 0;
+	webhook_lane_drop(lane);
+}
+
 /* Look at the queue of every action, from the beginning. */
 static void
 look_at_all(TimestampTz now)
@@ -105,14 +118,7 @@ look_at_all(TimestampTz now)
 
 		if (lane->next_due > now)
 			lane->has_backlog = false;
-		if (!webhook_lane_load(lane) && lane->action == NULL)
-		{
-			if (lane->has_backlog || lane->has_future)
-				webhook_queue_drop_action(lane->action_id);
-			lane->has_backlog = lane->has_future = false;
-			lane->next_due = 0;
-			webhook_lane_drop(lane);
-		}
+		drop_if_gone(lane);
 	}
 	last_at = now;
 }
@@ -152,7 +158,13 @@ webhook_survey_take(const WebhookHint *hints, int n, TimestampTz now)
 	is_wanted = false;
 	looked_at = now;
 	for (int i = 0; i < n; i++)
-		webhook_lane_look_at(webhook_lane_find(hints[i].action_id), hints[i].retry_at);
+	{
+		WebhookLane *lane = webhook_lane_find(hints[i].action_id);
+
+		webhook_lane_look_at(lane, hints[i].retry_at);
+		/* A transaction that began before may end after the action was dropped. */
+		drop_if_gone(lane);
+	}
 	look_at_due(now);
 }
 

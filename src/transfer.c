@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "connecting.h"
 #include "settings.h"
 #include "transfer.h"
 #include "utils/memutils.h"
@@ -72,17 +73,18 @@ webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
 	/* What curl had to say of a kept connection that it closed before. */
 	t->curl_error[0] = '\0';
 
+	t->is_connecting = true;
 	t->is_address_refused = !is_allowed;
-	if (!is_allowed)
-		return CURL_SOCKET_BAD;
-	fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
-				address->protocol);
-	if (fd < 0)
+	if (is_allowed)
 	{
+		fd = socket(address->family, address->socktype | SOCK_CLOEXEC,
+					address->protocol);
+		if (fd >= 0)
+			return fd;
 		t->socket_errno = errno;
-		return CURL_SOCKET_BAD;
 	}
-	return fd;
+	webhook_connecting_gave_up(t);
+	return CURL_SOCKET_BAD;
 }
 
 static bool
@@ -129,6 +131,7 @@ on_request(void *arg, char *remote_ip, char *local_ip, int remote_port,
 	WebhookTransfer *t = arg;
 
 	note_lookup(t, false);		/* on a connection that was kept */
+	webhook_connecting_end(t);
 	t->n_sent++;
 	return CURL_PREREQFUNC_OK;
 }

@@ -14,6 +14,7 @@
 
 #include "compat.h"
 #include "gate.h"
+#include "lib/ilist.h"
 #include "send.h"
 
 #define WEBHOOK_MAX_HEAD (64 * 1024)	/* bytes of an answer's headers */
@@ -62,6 +63,9 @@ typedef struct WebhookTransfer
 	char		curl_error[CURL_ERROR_SIZE];
 	char		reply[256];		/* smtp.c: the last one that refused */
 
+	bool		is_connecting;	/* an address is being tried */
+	bool		is_waiting;		/* connecting.c's own, and in its list */
+	dlist_node	node;
 	struct WebhookTransfer *next;	/* in the pool */
 } WebhookTransfer;
 

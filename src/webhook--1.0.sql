@@ -173,7 +173,7 @@ COMMENT ON COLUMN webhook.webhook_log.operation IS 'INSERT, UPDATE, DELETE, SCHE
 COMMENT ON COLUMN webhook.webhook_log.record_id IS 'primary key of the record; several columns as a row: (1,2)';
 COMMENT ON COLUMN webhook.webhook_log.record IS 'the row as of the event; on a delete the row that went';
 COMMENT ON COLUMN webhook.webhook_log.old_record IS 'the row before an update';
-COMMENT ON COLUMN webhook.webhook_log.computed IS 'related and computed values as of the event, by placeholder';
+COMMENT ON COLUMN webhook.webhook_log.computed IS 'related and computed values as of the event, by placeholder; as owner_email, why the owner''s address could not be computed';
 COMMENT ON COLUMN webhook.webhook_log.status IS 'Queued: yet to be dispatched; Dispatched: handed to the network; Success: answered 2xx; Failed: it was not, and is tried again if retry_at is set';
 COMMENT ON COLUMN webhook.webhook_log.attempts IS 'attempts made; each is a row of webhook.webhook_attempt';
 COMMENT ON COLUMN webhook.webhook_log.retry_at IS 'when a worker is to take it (again); NULL once nothing more will happen';

@@ -16,6 +16,7 @@
 #include "catalog.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
+#include "complaint.h"
 #include "durable.h"
 #include "fmgr.h"
 #include "lane.h"
@@ -25,6 +26,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "process.h"
 #include "recovery.h"
 #include "runner.h"
 #include "sender.h"
@@ -45,17 +47,18 @@
 #include "worker.h"
 
 #define MEASURE_INTERVAL_US USECS_PER_SEC
+#define RELOAD_PAUSE_US (5 * USECS_PER_SEC)	/* after one that has failed */
 #define CLOCK_STEP_US USECS_PER_SEC	/* back by so much is a step */
 
 static int	my_number;
 static char my_database_name[NAMEDATALEN];
+static TimestampTz reload_at = 0;	/* the settings, once more; 0: they are read */
 
 /* Settings of users' sessions must not stop the worker. */
 static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
-		{"role", "none"},
 		{"exit_on_error", "off"},
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_transaction_read_only", "off"},
@@ -82,6 +85,7 @@ set_session_options(void)
 		{"enable_mergejoin", "off"},
 	};
 
+	webhook_process_be_superuser();
 	for (int i = 0; i < lengthof(options); i++)
 	{
 		if (GetConfigOption(options[i][0], true, false) == NULL)
@@ -114,6 +118,8 @@ plan_wait(TimestampTz next_send, bool is_told)
 
 	if (next_send != 0)
 		next = Min(next, next_send);
+	if (reload_at != 0)
+		next = Min(next, reload_at);
 	if (my_number == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
@@ -151,7 +157,7 @@ report_state(void)
 }
 
 static void
-reload_settings(void)
+read_settings(void)
 {
 	bool		was_enabled = webhook_enabled;
 	int			n_workers = webhook_workers_per_database;
@@ -159,7 +165,6 @@ reload_settings(void)
 
 	ProcessConfigFile(PGC_SIGHUP);
 	webhook_durable_reload();
-	webhook_sender_reload();
 	webhook_survey_ask();
 	webhook_mail_survey();
 	webhook_runner_survey();
@@ -171,12 +176,44 @@ reload_settings(void)
 	if (was_enabled != webhook_enabled)
 		report_state();
 
+	/* What may fail comes last, and may be done again. */
+	webhook_sender_reload();
 	webhook_transaction_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
 	if (my_number >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
 	webhook_transaction_commit();
+}
+
+/* What can't be read now, as where somebody has locked a catalog, is read later. */
+static void
+reload_settings(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	reload_at = 0;
+	PG_TRY();
+	{
+		read_settings();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		webhook_complaint_emit();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		webhook_slot_set_error(error->message);
+		FreeErrorData(error);
+		MemoryContextSwitchTo(context);
+		reload_at = GetCurrentTimestamp() + RELOAD_PAUSE_US;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -305,7 +342,8 @@ run_loop(void)
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		check_clock();
-		if (ConfigReloadPending)
+		if (ConfigReloadPending ||
+			(reload_at != 0 && GetCurrentTimestamp() >= reload_at))
 		{
 			ConfigReloadPending = false;
 			reload_settings();

@@ -83,6 +83,18 @@ $node->start;
 ok(wait_for_delivery($node), 'what was committed before a crash is sent');
 is(sent(), '2 4 6 10 12 21 ' . join(' ', 30 .. 39), 'each once');
 
+# What is committed after its action was dropped does not wait for a survey.
+my $late = $node->background_psql('postgres');
+$late->query_safe(q{SELECT webhook.create_action('events', 'late', 'https://example.com/')});
+$late->query_safe('BEGIN; INSERT INTO event VALUES (1001)');
+$node->safe_psql('postgres', q{SELECT webhook.drop_action(action_id) FROM webhook.action WHERE title = 'late'});
+ok(wait_for_delivery($node), 'an action is dropped while an event is being written');
+$late->query_safe('COMMIT');
+$late->quit;
+my $committed_at = time;
+ok(wait_for_sql($node, q{SELECT error FROM webhook.webhook_log WHERE record_id = '1001' AND status = 'Failed'}, 'action was dropped'), 'its delivery fails');
+cmp_ok(time - $committed_at, '<', 15, 'soon');
+
 $receiver->stop;
 $node->stop;
 done_testing();

@@ -245,6 +245,15 @@ cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'and soon');
 $creator->finish;
 $guest->quit;
 
+# A database that is closed and open again has not to be found.
+$bare->safe_psql('postgres', 'ALTER DATABASE other ALLOW_CONNECTIONS false');
+$bare->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM ($worker) w");
+ok(wait_for_sql($bare, "SELECT count(*) = 0 FROM ($worker) w"), 'a closed database has no worker once it has ended');
+$bare->safe_psql('postgres', 'ALTER DATABASE other ALLOW_CONNECTIONS true');
+$begun = time;
+ok(wait_for_sql($bare, "SELECT count(*) = 1 FROM ($worker) w"), 'one that is open again has one');
+cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'soon');
+
 $receiver->stop;
 $bare->stop;
 done_testing();

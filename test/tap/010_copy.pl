@@ -28,6 +28,9 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_workflow('daily', 'event', 'schedule', schedule => '1 day');
 	SELECT webhook.create_workflow('weekly', 'crm.deal', 'schedule', schedule => '1 week', owner_email => '\${person_id.name}\@example.com');
 	SELECT webhook.create_action('weekly', 'send', '$ok', parameters => '{"name": "\${person_id.name}"}');
+	CREATE TABLE crm.visit (person_id int REFERENCES crm.person);
+	SELECT webhook.create_workflow('visits', 'crm.visit', 'schedule', schedule => '1 week');
+	SELECT webhook.create_action('visits', 'send', '$ok', parameters => '{"name": "\${person_id.name}"}');
 	SELECT webhook.create_workflow('told', 'crm.deal', owner_email => '\${person_id.name}\@example.com');
 	SET ROLE owner; SELECT webhook.create_workflow('mine', 'event', 'delete'); RESET ROLE;
 	INSERT INTO event SELECT generate_series(1, 10);
@@ -115,7 +118,7 @@ like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/paused: this databa
 
 # The same name and place again: drop and restore.
 $count = $receiver->count;
-$node->safe_psql('copy', 'DROP TABLE event, crm.deal, crm.person; DROP SCHEMA crm; DROP EXTENSION webhook CASCADE');
+$node->safe_psql('copy', 'DROP TABLE event, crm.visit, crm.deal, crm.person; DROP SCHEMA crm; DROP EXTENSION webhook CASCADE');
 $node->command_ok([ 'psql', '-q', '-X', '-v', 'ON_ERROR_STOP=1', '-p', $node->port, '-h', $node->host, '-d', 'copy', '-f', "$dir/plain.sql" ], 'a restore in place');
 ok(wait_for_sql($node, q{SELECT state = 'paused: copy' FROM webhook.stat_worker WHERE database = 'copy'}), 'is a copy');
 

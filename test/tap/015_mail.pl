@@ -178,6 +178,14 @@ ok(wait_for_mail(2), 'mails of a delivery that was never sent');
 my $row = row($node, q{SELECT body FROM webhook.mail_log WHERE recipient LIKE 'J%'});
 like($row->{body}, qr/division by zero\n    is given up/, 'with its reason');
 
+# An owner whose address can't be computed: it is told why.
+clear();
+$node->safe_psql('postgres', q{SELECT webhook.alter_workflow('Geschäft', owner_email => '${= lower((1 / (id - 4006))::text)}'), webhook.alter_action(1, parameters => '{}');
+	INSERT INTO deal VALUES (4006, 'x')});
+ok(wait_for_mail(1), 'an admin is told of a delivery whose owner is not known');
+like(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/owners of records can't be told of failures by workflow "Geschäft": "\$\{= lower\(\(1 \/ \(id - 4006\)\)::text\)\}" could not be computed: division by zero/, 'the server log says why');
+$node->safe_psql('postgres', q{SELECT webhook.alter_workflow('Geschäft', owner_email => '${owner_id.email}')});
+
 # 410 disables the action and tells the admins, whatever mail_on says.
 clear();
 set('webhook.mail_on' => '');

@@ -62,12 +62,13 @@ is(($receiver->requests)[0]{body}, '{"f": 0.3333333333333333, "at": "2026-02-03T
 
 # Nor do those of the database, of which one would have the worker be somebody else.
 my $last_worker = worker_pid($node);
-sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'});
+sql(q{CREATE ROLE app; ALTER DATABASE postgres SET exit_on_error = on; ALTER DATABASE postgres SET role = 'app'; ALTER DATABASE postgres SET session_authorization = 'app'});
 kill 'TERM', $last_worker;
-ok(wait_for_sql($node, "SET role = 'none'; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
-sql(q{SET role = 'none'; INSERT INTO public.event VALUES (0)});
-ok(wait_for_sql($node, q{SET role = 'none'; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
-sql(q{SET role = 'none'; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
+my $itself = q{SET role = 'none'; SET session_authorization = 'postgres'};
+ok(wait_for_sql($node, "$itself; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'another worker');
+sql(qq{$itself; INSERT INTO public.event VALUES (0)});
+ok(wait_for_sql($node, qq{$itself; SELECT count(*) = 1 FROM webhook.webhook_log WHERE record_id = '0' AND status = 'Success'}), 'nor under those of the database');
+sql(qq{$itself; ALTER DATABASE postgres RESET ALL; DROP ROLE app; DELETE FROM webhook.webhook_log WHERE record_id = '0'});
 
 # Nor does a serializable transaction that goes on keep a worker from being started.
 $last_worker = worker_pid($node);
@@ -77,6 +78,19 @@ kill 'TERM', $last_worker;
 ok(wait_for_sql($node, "SET default_transaction_deferrable = off; SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook worker' AND pid <> $last_worker"), 'a worker is started');
 $long->query_safe('ROLLBACK');
 $long->quit;
+
+# A catalog that somebody has locked when settings are reloaded: they are read later.
+$last_worker = worker_pid($node);
+$long = start_session();
+$long->query_safe('SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; SET default_transaction_read_only = off; SET default_transaction_deferrable = off; SET lock_timeout = 0');
+my $log_size = -s $node->logfile;
+$long->query_safe('ALTER DATABASE postgres CONNECTION LIMIT 100');
+$long->query_safe('BEGIN ISOLATION LEVEL READ COMMITTED; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE; SELECT pg_reload_conf()');
+ok($node->wait_for_log(qr/\[$last_worker\] ERROR:  canceling statement due to lock timeout/, $log_size), 'settings are reloaded while a catalog is locked');
+$long->query_safe('COMMIT; ALTER DATABASE postgres CONNECTION LIMIT -1');
+$long->quit;
+is(worker_pid($node), $last_worker, 'the worker is the same');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/FATAL:.*lock timeout/, 'and so is the launcher');
 
 # What session_replication_role means for triggers is what it means here.
 sql('SET session_replication_role = replica; INSERT INTO public.event VALUES (2)');

@@ -29,6 +29,7 @@ PostgreSQL::Test::Utils::append_to_file($names, <<'END');
 inside.test 10.1.2.3
 mixed.test 169.254.169.254+10.0.0.1+127.0.0.1
 flip.test 127.0.0.1 169.254.169.254
+second.test 127.0.0.2+127.0.0.1
 later.test again again 127.0.0.1
 never.test again
 gone.test none
@@ -126,6 +127,14 @@ cmp_ok(scalar @arrived, '>=', 12, encode_utf8('once 127.0.0.0/8 is allowed they 
 is($outcome{"http://mixed.test:$port/mixed"}->{status}, 'Success', 'of a name with three addresses the one that is allowed is taken');
 like($outcome{"http://0:$port/mixed"}->{error}, qr/0\.0\.0\.0 is not public/, '0 is no spelling of what is allowed');
 like($outcome{"http://[::1]:$port/mixed"}->{error}, qr/::1 is not public/, 'nor ::1');
+
+# One at which nobody answers is followed by the next one.
+my $deaf = IO::Socket::INET->new(LocalAddr => '127.0.0.2', LocalPort => $port, Listen => 1, ReuseAddr => 1) or die "no socket: $!";
+my @waiting = map { IO::Socket::INET->new(PeerAddr => '127.0.0.2', PeerPort => $port, Blocking => 0) } 1 .. 4;
+%outcome = outcomes("http://127.0.0.2:$port/second", "http://second.test:$port/second");
+like($outcome{"http://127.0.0.2:$port/second"}->{error}, qr/could not connect within 1 s/, 'nobody answers at the first address');
+is($outcome{"http://second.test:$port/second"}->{status}, 'Success', 'so the second one is taken');
+close $_ for $deaf, @waiting;
 
 # A name server that changes its answer: judged anew at each connection.
 %outcome = outcomes("http://flip.test:$port/close");

@@ -267,6 +267,15 @@ is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('person')}), '2', 
 is(sent(), '{"person": 1} {"person": 2}', '...');
 refused('DROP FUNCTION lib3.doubled(int) CASCADE', 'cannot change what workflow "person" on table "human" needs', $criteria);
 
+# So is the drop of what a schedule reads whose module has no key.
+$node->safe_psql('postgres', q{
+	CREATE TABLE place (id int PRIMARY KEY, name text);
+	CREATE TABLE passage (place_id int REFERENCES place, at timestamptz);
+	SELECT webhook.create_workflow('passages', 'passage', 'schedule', schedule => '1 day');
+	SELECT webhook.create_action('passages', 'send', 'https://example.com/', parameters => '{"place": "${place_id.name}"}')});
+refused('DROP TABLE place CASCADE', 'cannot change what workflow "passages" on table "passage" needs', $criteria);
+$node->safe_psql('postgres', 'DROP TABLE place, passage');
+
 # What a workflow's owner lacks is no reason to refuse other people's DDL.
 $node->safe_psql('postgres', q{
 	CREATE ROLE poor; GRANT USAGE ON SCHEMA webhook, lib TO poor; GRANT CREATE ON SCHEMA public TO poor;

@@ -106,6 +106,41 @@ is($node->safe_psql('postgres', q{SELECT in_flight FROM webhook.stat_worker}), '
 $node->safe_psql('postgres', q{SELECT webhook.drop_workflow('kind ' || n) FROM generate_series(501, 560) n});
 $node->restart;
 
+# Nor do sixty that have answered and then hang together take all places; and who has
+# not answered for seconds what it was sent gets no more than half of them.
+sub hang
+{
+	my ($first, $last, $url) = @_;
+
+	$node->safe_psql('postgres', qq{SELECT webhook.alter_action(action_id, url => '$url')
+		FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name IN (SELECT 'kind ' || n FROM generate_series($first, $last) n)});
+	return;
+}
+action($_, $receiver->url("/ok?$_")) for 701 .. 760;
+$node->safe_psql('postgres', 'INSERT INTO event SELECT 1, generate_series(701, 760)');
+ok(wait_for_sql($node, q{SELECT count(*) = 60 FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id)
+	WHERE name ~ '^kind 7..$' AND status = 'Success'}), 'sixty receivers answer');
+add(600, 1);
+ok(wait_for_delivery($node), 'and one more');
+hang(701, 725, $receiver->url('/hang'));
+$node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(2, 3) i, generate_series(701, 725) k');
+ok(wait_for_sql($node, q{SELECT in_flight FROM webhook.stat_worker}, '50'), 'some of them hang');
+ok(wait_for_sql($node, q{SELECT count(*) = 50 AND max(dispatched_at) < now() - interval '6 s' FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'for some seconds');
+$node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(4, 5) i, generate_series(701, 725) k');
+add(600, 20);
+ok(wait_for_sql($node, q{SELECT count(*) = 0 FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id)
+	WHERE name = 'kind 600' AND retry_at IS NOT NULL}), 'one that is well is served beside them');
+is($node->safe_psql('postgres', q{SELECT in_flight FROM webhook.stat_worker}), '50', 'and they get no more places');
+hang(726, 760, $receiver->url('/hang'));
+$node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(2, 4) i, generate_series(726, 760) k');
+ok(wait_for_sql($node, q{SELECT in_flight FROM webhook.stat_worker}, '94'), 'the others hang, too, and leave some places');
+add(600, 20);
+ok(wait_for_sql($node, q{SELECT count(*) = 0 FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id)
+	WHERE name = 'kind 600' AND retry_at IS NOT NULL}), 'to one that is well');
+is($node->safe_psql('postgres', q{SELECT in_flight FROM webhook.stat_worker}), '94', 'while they hang');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('kind ' || n) FROM generate_series(701, 760) n});
+$node->restart;
+
 # Sixty receivers that hang: two requests of each are more than may be in flight.
 # Once each has timed out they leave half of it: one that is well has not to wait
 # until they do so again.
