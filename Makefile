@@ -70,6 +70,7 @@ OBJS = \
 	src/transfer.o \
 	src/watch.o \
 	src/smtp.o \
+	src/dialog.o \
 	src/mail.o \
 	src/mail_note.o \
 	src/mail_digest.o \

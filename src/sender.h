@@ -40,7 +40,10 @@ extern WebhookSend *webhook_sender_done(void);
 /* How many are in flight. */
 extern int	webhook_sender_in_flight(void);
 
-/* The same for mails, which are not counted among the requests. */
+/*
+ * The same for mails, which are not counted among the requests.  One that a
+ * server takes its time to say yes to is not counted at all.
+ */
 extern void webhook_sender_send_mail(WebhookMail *mail);
 extern WebhookMail *webhook_sender_done_mail(void);
 extern int	webhook_sender_mails_in_flight(void);
