@@ -12,6 +12,7 @@ MODULE_big = webhook
 OBJS = \
 	src/webhook.o \
 	src/settings.o \
+	src/duration.o \
 	src/shared.o \
 	src/slot.o \
 	src/news.o \

@@ -169,6 +169,11 @@ typedef bool WebhookUpdateIndexes;
 #define HAVE_HEADERS
 #endif
 
+/* libcurl 7.88 tells what a name is by IDNA. */
+#if LIBCURL_VERSION_NUM >= 0x075800
+#define HAVE_PUNYCODE
+#endif
+
 /* libcurl 8.20 has threads that outlive their requests, and joins them at the end. */
 #if LIBCURL_VERSION_NUM >= 0x081400
 #define HAVE_MULTI_QUICK_EXIT

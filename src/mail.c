@@ -91,7 +91,10 @@ static const char *const next_mail_sql =
 "SELECT min(retry_at) FROM webhook.mail_log"
 " WHERE retry_at IS NOT NULL AND status <> 'Dispatched'";
 
-/* Finished mails go with the deliveries of their time. */
+/*
+ * Finished mails go with the deliveries of their time, but not before another
+ * mail to the same recipient may be written.
+ */
 static const char *const purge_sql =
 "DELETE FROM webhook.mail_log WHERE mail_id IN"
 " (SELECT mail_id FROM webhook.mail_log WHERE completed_at < $1 LIMIT 1000)";
@@ -221,8 +224,8 @@ make_mail(uint64 row)
 	mail->url = pstrdup(webhook_smtp_url);
 	if (webhook_smtp_username[0] != '\0')
 		set_credentials(mail, webhook_smtp_username, webhook_smtp_password);
-	mail->sender = copy_utf8(webhook_mail_text_plain_address(from));
-	mail->recipient = copy_utf8(webhook_statement_text(row, 2));
+	mail->sender = webhook_sender_plain_address(copy_utf8(webhook_mail_text_plain_address(from)));
+	mail->recipient = webhook_sender_plain_address(copy_utf8(webhook_statement_text(row, 2)));
 
 	/* The same whenever it is sent. */
 	message_id = psprintf("webhook." UINT64_FORMAT ".%u." INT64_FORMAT "@%s",
@@ -230,8 +233,8 @@ make_mail(uint64 row)
 						  strrchr(mail->sender, '@') != NULL ?
 						  strrchr(mail->sender, '@') + 1 : "localhost");
 	body = webhook_statement_text(row, 4);
-	mail->message = webhook_mail_text_format(from, mail->recipient, webhook_statement_text(row, 3),
-											 body != NULL ? body : "", message_id);
+	mail->message = webhook_mail_text_format(copy_utf8(from), mail->sender, mail->recipient,
+											 webhook_statement_text(row, 3), body != NULL ? body : "", message_id);
 	mail->message_len = strlen(mail->message);
 	mail->needs_utf8 = !pg_is_ascii(mail->sender) || !pg_is_ascii(mail->recipient);
 	mail->timeout = MAIL_TIMEOUT_MS;
@@ -291,7 +294,8 @@ purge(TimestampTz now)
 
 	if (webhook_log_retention == 0 || now < next_purge)
 		return;
-	values[0] = TimestampTzGetDatum(now - webhook_log_retention * USECS_PER_SEC);
+	values[0] = TimestampTzGetDatum(now - Max(webhook_log_retention, webhook_mail_interval) *
+									 USECS_PER_SEC);
 	webhook_statement_execute(purge_sql, 1, types, values, NULL);
 	next_purge = now + (SPI_processed > 0 ? POLL_US : 10 * POLL_US);
 }

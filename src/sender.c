@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "answer.h"
+#include "common/string.h"
 #include "dialog.h"
 #include "gate.h"
 #include "network.h"
@@ -368,6 +369,26 @@ webhook_sender_mails_in_flight(void)
 	for (WebhookTransfer *t = dialogs; t != NULL; t = t->next)
 		n -= webhook_dialog_is_long(t);
 	return n;
+}
+
+char *
+webhook_sender_plain_address(const char *address)
+{
+	const char *at = strrchr(address, '@');
+	WebhookCurlScope scope;
+	char	   *host;
+	char	   *result;
+
+	if (at == NULL || pg_is_ascii(at))
+		return pstrdup(address);
+	webhook_network_enter(&scope);
+	host = webhook_smtp_encode_host(at + 1);
+	webhook_network_leave(&scope);
+	if (host == NULL)
+		return pstrdup(address);
+	result = psprintf("%.*s@%s", (int) (at - address), address, host);
+	curl_free(host);
+	return pg_is_ascii(result) ? result : pstrdup(address);
 }
 
 pgsocket

@@ -49,6 +49,13 @@ extern WebhookMail *webhook_sender_done_mail(void);
 extern int	webhook_sender_mails_in_flight(void);
 
 /*
+ * An address with its host by IDNA, so that any mail server takes it, palloc'd.
+ * Where that can't be, the address as it is, and it needs a server that offers
+ * SMTPUTF8.
+ */
+extern char *webhook_sender_plain_address(const char *address);
+
+/*
  * How many may be in flight with the descriptors that this process has, as far
  * as it knows: fewer for a while after one was missing.
  */

@@ -70,6 +70,29 @@ on_data(char *data, size_t size, size_t n, void *arg)
 }
 
 /* ---------------------------------------------------------------------
+ * Hosts
+ * ---------------------------------------------------------------------
+ */
+
+char *
+webhook_smtp_encode_host(const char *host)
+{
+	char	   *encoded = NULL;
+#ifdef HAVE_PUNYCODE
+	CURLU	   *url = curl_url();
+
+	if (url == NULL)
+		return NULL;
+	if (curl_url_set(url, CURLUPART_SCHEME, "smtp", 0) != CURLUE_OK ||
+		curl_url_set(url, CURLUPART_HOST, host, 0) != CURLUE_OK ||
+		curl_url_get(url, CURLUPART_HOST, &encoded, CURLU_PUNYCODE) != CURLUE_OK)
+		encoded = NULL;
+	curl_url_cleanup(url);
+#endif
+	return encoded;
+}
+
+/* ---------------------------------------------------------------------
  * Replies
  * ---------------------------------------------------------------------
  */
@@ -81,7 +104,8 @@ append(WebhookTransfer *t, const char *text, size_t len)
 	size_t		have = strlen(t->reply);
 	size_t		n = Min(len, sizeof(t->reply) - 1 - have);
 
-	memcpy(t->reply + have, text, n);
+	for (size_t i = 0; i < n; i++)
+		t->reply[have + i] = text[i] == '\0' ? '?' : text[i];
 	t->reply[have + n] = '\0';
 }
 

@@ -18,6 +18,9 @@ extern WebhookTransfer *webhook_smtp_take(WebhookMail *mail);
 /* Fill in why curl has found no way to the server. */
 extern void webhook_smtp_judge(WebhookTransfer *transfer, CURLcode result);
 
+/* A host name by IDNA, for curl_free; NULL: it has none. */
+extern char *webhook_smtp_encode_host(const char *host);
+
 /*
  * A line of a reply, perhaps with its end: its code where it is the last one, 0
  * where it is not; -1: it is none.
