@@ -49,6 +49,13 @@ typedef bool WebhookUpdateIndexes;
 #define webhook_generation_expression(rel, attnum) NULL
 #endif
 
+/* PostgreSQL 17 has intervals without an end. */
+#if PG_VERSION_NUM >= 170000
+#define webhook_is_infinite(interval) INTERVAL_NOT_FINITE(interval)
+#else
+#define webhook_is_infinite(interval) false
+#endif
+
 /* PostgreSQL 17 let the caller of makeJsonLexContext supply the struct. */
 #if PG_VERSION_NUM >= 170000
 #define webhook_make_json_lexer(json, need_escapes) \
