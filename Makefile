@@ -12,6 +12,7 @@ MODULE_big = webhook
 OBJS = \
 	src/webhook.o \
 	src/settings.o \
+	src/duration.o \
 	src/shared.o \
 	src/slot.o \
 	src/news.o \
@@ -72,6 +73,7 @@ OBJS = \
 	src/connecting.o \
 	src/watch.o \
 	src/smtp.o \
+	src/dialog.o \
 	src/mail.o \
 	src/mail_note.o \
 	src/mail_digest.o \

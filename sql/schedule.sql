@@ -20,6 +20,8 @@ END $$;
 SELECT s AS schedule, webhook.next_run(s, '2026-11-24 10:30:20+00', 'UTC') FROM unnest(ARRAY[
 	'* * * * *', '*/20 * * * *', '5,35 8-18/2 * * *', '0 0 1 jan *', '0 12 * * MON,wed', '30 4 1,15 * 5', '0 0 29 2 *', '59 23 31 12 7', '10/25 * * * *',
 	'@hourly', '@daily', '@Weekly', '@monthly', '@yearly', E'\t0  9   * * sun ', '1 hour', '90 seconds', '1 day 12:00', 'PT36H', '2 weeks']) s;
+SELECT s AS schedule, webhook.next_run(s, '2026-11-24 10:30:20+00', 'UTC') FROM unnest(ARRAY[
+	'0 9 1 jan mon', '0 0 1 jan,jul 0', '@daily ', '1-2 3 days 4 hours', '0 0 31 2 1']) s;
 SELECT * FROM pg_temp.runs('UTC', '0 9 * * 1-5', '2026-11-27 08:00+00');
 SELECT * FROM pg_temp.runs('UTC', '15 minutes', '2026-11-27 08:00:30+00', 2);
 \set VERBOSITY terse
@@ -32,6 +34,7 @@ SELECT webhook.next_run('* * * *');
 SELECT webhook.next_run('* * * * * *');
 SELECT webhook.next_run('5-1 * * * *');
 SELECT webhook.next_run('*/0 * * * *');
+SELECT webhook.next_run('* * * */jan *');
 SELECT webhook.next_run('0 0 30 2 *');
 SELECT webhook.next_run('@often');
 SELECT webhook.next_run('sometimes');
@@ -62,6 +65,9 @@ SELECT * FROM pg_temp.runs('Asia/Kolkata', '30 2 * * *', '2027-03-27 12:00+00');
 SELECT * FROM pg_temp.runs('Asia/Kolkata', '30 2 * * *', '2027-10-30 12:00+00');
 SELECT * FROM pg_temp.runs('Australia/Lord_Howe', '15 2 * * *', '2027-10-01 12:00+00');
 SELECT * FROM pg_temp.runs('Australia/Lord_Howe', '45 1 * * *', '2027-04-02 12:00+00');
+-- and one that changes its clocks at a quarter to three and to four
+SELECT * FROM pg_temp.runs('Pacific/Chatham', '*/5 3 * * *', '2026-09-26 13:30+00', 3);
+SELECT * FROM pg_temp.runs('Pacific/Chatham', '*/5 2 * * *', '2027-04-03 13:40+00', 5);
 
 -- workflows
 CREATE TABLE task (id int PRIMARY KEY, due date, done boolean, n int);

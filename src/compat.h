@@ -49,6 +49,13 @@ typedef bool WebhookUpdateIndexes;
 #define webhook_generation_expression(rel, attnum) NULL
 #endif
 
+/* PostgreSQL 17 has intervals without an end. */
+#if PG_VERSION_NUM >= 170000
+#define webhook_is_infinite(interval) INTERVAL_NOT_FINITE(interval)
+#else
+#define webhook_is_infinite(interval) false
+#endif
+
 /* PostgreSQL 17 let the caller of makeJsonLexContext supply the struct. */
 #if PG_VERSION_NUM >= 170000
 #define webhook_make_json_lexer(json, need_escapes) \
@@ -172,6 +179,11 @@ typedef bool WebhookUpdateIndexes;
 /* libcurl from 7.88 until 8.4 must be called to try the next address of a name. */
 #if LIBCURL_VERSION_NUM >= 0x075800 && LIBCURL_VERSION_NUM < 0x080400
 #define NEEDS_CALL_TO_GO_ON
+#endif
+
+/* libcurl 7.88 tells what a name is by IDNA. */
+#if LIBCURL_VERSION_NUM >= 0x075800
+#define HAVE_PUNYCODE
 #endif
 
 /* libcurl 8.20 has threads that outlive their requests, and joins them at the end. */

@@ -25,6 +25,9 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "common/string.h"
+#include "compat.h"
 #include "complaint.h"
 #include "executor/spi.h"
 #include "mail.h"
@@ -88,7 +91,10 @@ static const char *const next_mail_sql =
 "SELECT min(retry_at) FROM webhook.mail_log"
 " WHERE retry_at IS NOT NULL AND status <> 'Dispatched'";
 
-/* Finished mails go with the deliveries of their time. */
+/*
+ * Finished mails go with the deliveries of their time, but not before another
+ * mail to the same recipient may be written.
+ */
 static const char *const purge_sql =
 "DELETE FROM webhook.mail_log WHERE mail_id IN"
 " (SELECT mail_id FROM webhook.mail_log WHERE completed_at < $1 LIMIT 1000)";
@@ -163,6 +169,31 @@ report_server(TimestampTz now)
 }
 
 static char *
+encode_base64(const char *data, int len)
+{
+	int			size = pg_b64_enc_len(len);
+	char	   *encoded = palloc(size + 1);
+
+	encoded[webhook_b64_encode(data, len, encoded, size)] = '\0';
+	return encoded;
+}
+
+/* As they are said to the server (RFC 4616, and LOGIN), which may say them again. */
+static void
+set_credentials(WebhookMail *mail, const char *username, const char *password)
+{
+	char	   *plain = psprintf("%c%s%c%s", '\1', username, '\1', password);
+	int			len = strlen(plain);
+
+	mail->username = pstrdup(username);
+	mail->password = pstrdup(password);
+	plain[0] = plain[strlen(username) + 1] = '\0';
+	mail->secrets[0] = mail->password;
+	mail->secrets[1] = encode_base64(password, strlen(password));
+	mail->secrets[2] = encode_base64(plain, len);
+}
+
+static char *
 copy_utf8(const char *text)
 {
 	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
@@ -192,12 +223,9 @@ make_mail(uint64 row)
 	mail->attempts = DatumGetInt16(webhook_statement_value(row, 5, &isnull));
 	mail->url = pstrdup(webhook_smtp_url);
 	if (webhook_smtp_username[0] != '\0')
-	{
-		mail->username = pstrdup(webhook_smtp_username);
-		mail->password = pstrdup(webhook_smtp_password);
-	}
-	mail->sender = copy_utf8(webhook_mail_text_plain_address(from));
-	mail->recipient = copy_utf8(webhook_statement_text(row, 2));
+		set_credentials(mail, webhook_smtp_username, webhook_smtp_password);
+	mail->sender = webhook_sender_plain_address(copy_utf8(webhook_mail_text_plain_address(from)));
+	mail->recipient = webhook_sender_plain_address(copy_utf8(webhook_statement_text(row, 2)));
 
 	/* The same whenever it is sent. */
 	message_id = psprintf("webhook." UINT64_FORMAT ".%u." INT64_FORMAT "@%s",
@@ -205,9 +233,10 @@ make_mail(uint64 row)
 						  strrchr(mail->sender, '@') != NULL ?
 						  strrchr(mail->sender, '@') + 1 : "localhost");
 	body = webhook_statement_text(row, 4);
-	mail->message = webhook_mail_text_format(from, mail->recipient, webhook_statement_text(row, 3),
-											 body != NULL ? body : "", message_id);
+	mail->message = webhook_mail_text_format(copy_utf8(from), mail->sender, mail->recipient,
+											 webhook_statement_text(row, 3), body != NULL ? body : "", message_id);
 	mail->message_len = strlen(mail->message);
+	mail->needs_utf8 = !pg_is_ascii(mail->sender) || !pg_is_ascii(mail->recipient);
 	mail->timeout = MAIL_TIMEOUT_MS;
 	MemoryContextSwitchTo(old);
 	return mail;
@@ -265,7 +294,8 @@ purge(TimestampTz now)
 
 	if (webhook_log_retention == 0 || now < next_purge)
 		return;
-	values[0] = TimestampTzGetDatum(now - webhook_log_retention * USECS_PER_SEC);
+	values[0] = TimestampTzGetDatum(now - Max(webhook_log_retention, webhook_mail_interval) *
+									 USECS_PER_SEC);
 	webhook_statement_execute(purge_sql, 1, types, values, NULL);
 	next_purge = now + (SPI_processed > 0 ? POLL_US : 10 * POLL_US);
 }

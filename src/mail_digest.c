@@ -52,24 +52,30 @@ static const char *const read_notes_sql =
 " LEFT JOIN webhook.workflow w ON w.workflow_id = l.workflow_id"
 " ORDER BY n.note_id LIMIT " CppAsString2(NOTE_BATCH);
 
-/* An address gets a note once, however often and in whatever case it is given. */
+/*
+ * Ann@example.com is ann@example.com to every mail server that is known.  So an
+ * address gets a note once, and has one digest, however often and in whatever
+ * case it is given.
+ */
 static const char *const gather_sql =
 "WITH r AS (SELECT DISTINCT ON (x.note_id, lower(x.address)) n.*, x.address"
 " FROM (SELECT i.note_id, a.email AS address FROM unnest($1) AS i (note_id),"
 " webhook.admin a WHERE a.active"
 " UNION ALL SELECT o.note_id, o.address FROM unnest($2, $3) AS o (note_id, address)) x"
 " JOIN webhook.mail_note n ON n.note_id = x.note_id"
-" ORDER BY x.note_id, lower(x.address)),"
-" numbered AS (SELECT r.*, coalesce(d.n, 0) + row_number() OVER"
-" (PARTITION BY r.action_id, r.address ORDER BY r.note_id) AS nth"
-" FROM r LEFT JOIN webhook.mail_digest d"
-" ON d.action_id = r.action_id AND d.recipient = r.address),"
+" ORDER BY x.note_id, lower(x.address), x.address),"
+" numbered AS (SELECT r.*, coalesce(d.recipient, first_value(r.address) OVER w) AS recipient,"
+" coalesce(d.n, 0) + row_number() OVER w AS nth"
+" FROM r LEFT JOIN LATERAL (SELECT g.recipient, g.n FROM webhook.mail_digest g"
+" WHERE g.action_id = r.action_id AND lower(g.recipient) = lower(r.address)"
+" ORDER BY g.recipient LIMIT 1) d ON true"
+" WINDOW w AS (PARTITION BY r.action_id, lower(r.address) ORDER BY r.note_id)),"
 " items AS (INSERT INTO webhook.mail_digest_item (action_id, recipient, nth,"
 " log_id, record_id, kind, error, retry_at)"
-" SELECT action_id, address, nth, log_id, record_id, kind, error, retry_at"
+" SELECT action_id, recipient, nth, log_id, record_id, kind, error, retry_at"
 " FROM numbered WHERE nth <= " CppAsString2(MAX_LISTED) "),"
 " digests AS (INSERT INTO webhook.mail_digest AS d (action_id, recipient, n, first_at)"
-" SELECT action_id, address, count(*), min(noted_at) FROM numbered GROUP BY 1, 2"
+" SELECT action_id, recipient, count(*), min(noted_at) FROM numbered GROUP BY 1, 2"
 " ON CONFLICT (action_id, recipient) DO UPDATE SET n = d.n + excluded.n)"
 " DELETE FROM webhook.mail_note WHERE note_id = ANY ($1)";
 
@@ -78,7 +84,7 @@ static const char *const digests_sql =
 "SELECT d.action_id, d.recipient, d.n, greatest(d.first_at + $1, s.last_at + $2) AS due_at"
 " FROM webhook.mail_digest d"
 " LEFT JOIN LATERAL (SELECT max(m.created_at) AS last_at FROM webhook.mail_log m"
-" WHERE m.action_id = d.action_id AND m.recipient = d.recipient) s ON true"
+" WHERE m.action_id = d.action_id AND lower(m.recipient) = lower(d.recipient)) s ON true"
 " ORDER BY due_at LIMIT " CppAsString2(MAIL_BATCH);
 
 static const char *const action_sql =

@@ -99,22 +99,53 @@ append_words(StringInfo out, const char *text)
 	}
 }
 
-/* Name <address>, the name as encoded words. */
-static void
-append_mailbox(StringInfo out, const char *text)
+/* The name in front of <address>; what is quoted without its quotes. */
+static char *
+get_name(const char *from)
 {
-	const char *open = strrchr(text, '<');
-	int			len = open == NULL ? 0 : open - text;
+	const char *end = strrchr(from, '<');
+	char	   *name;
+	char	   *out;
 
-	if (is_plain(text) || open == NULL)
+	from += strspn(from, " \t");
+	while (end != NULL && end > from && (end[-1] == ' ' || end[-1] == '\t'))
+		end--;
+	if (end == NULL || end == from)
+		return NULL;
+	if (end - from < 2 || from[0] != '"' || end[-1] != '"')
+		return pnstrdup(from, end - from);
+	name = out = palloc(end - from);
+	for (const char *p = from + 1; p < end - 1; p++)
 	{
-		appendStringInfoString(out, text);
+		if (*p == '\\' && p + 1 < end - 1)
+			p++;
+		*out++ = *p;
+	}
+	*out = '\0';
+	return name;
+}
+
+/* Name <address>: the name as it is, quoted, or as encoded words. */
+static void
+append_mailbox(StringInfo out, const char *from, const char *address)
+{
+	char	   *name = get_name(from);
+
+	if (name == NULL)
+	{
+		appendStringInfoString(out, address);
 		return;
 	}
-	while (len > 0 && text[len - 1] == ' ')
-		len--;
-	append_words(out, pnstrdup(text, len));
-	appendStringInfo(out, " %s", open);
+	if (!is_plain(name) || strpbrk(name, "()<>[]:;@\\,.\"") == NULL)
+		append_words(out, name);
+	else
+	{
+		appendStringInfoChar(out, '"');
+		for (const char *p = name; *p != '\0'; p++)
+			appendStringInfo(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		appendStringInfoChar(out, '"');
+	}
+	appendStringInfo(out, " <%s>", address);
 }
 
 static char *
@@ -124,8 +155,8 @@ to_utf8(const char *text)
 }
 
 char *
-webhook_mail_text_format(const char *from, const char *recipient, const char *subject,
-						 const char *body, const char *message_id)
+webhook_mail_text_format(const char *from, const char *sender, const char *recipient,
+						 const char *subject, const char *body, const char *message_id)
 {
 	StringInfoData out;
 	StringInfoData lines;
@@ -140,8 +171,8 @@ webhook_mail_text_format(const char *from, const char *recipient, const char *su
 
 	initStringInfo(&out);
 	appendStringInfo(&out, "Date: %s\r\nFrom: ", date);
-	append_mailbox(&out, to_utf8(from));
-	appendStringInfo(&out, "\r\nTo: %s\r\nSubject: ", to_utf8(recipient));
+	append_mailbox(&out, from, sender);
+	appendStringInfo(&out, "\r\nTo: %s\r\nSubject: ", recipient);
 	append_words(&out, to_utf8(subject));
 	appendStringInfo(&out, "\r\nMessage-ID: <%s>\r\n", message_id);
 	appendStringInfoString(&out, "Auto-Submitted: auto-generated\r\n"

@@ -19,12 +19,14 @@ extern char *webhook_mail_text_plain_address(const char *text);
 
 /*
  * The mail as RFC 5322 has it, in UTF-8: a plain text, encoded so that no line
- * of it can be anything else.  All text is in the server's encoding, so it
- * needs a transaction.  message_id stays the same when a mail is sent again.
+ * of it can be anything else.  "from" may name the sender, whose plain address
+ * is given as well; these and the recipient are UTF-8, subject and body in the
+ * server's encoding, so that it needs a transaction.  message_id stays the same
+ * when a mail is sent again.
  */
-extern char *webhook_mail_text_format(const char *from, const char *recipient,
-									  const char *subject, const char *body,
-									  const char *message_id);
+extern char *webhook_mail_text_format(const char *from, const char *sender,
+									  const char *recipient, const char *subject,
+									  const char *body, const char *message_id);
 
 /* What this machine calls itself. */
 extern char *webhook_mail_text_host_name(void);

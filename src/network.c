@@ -39,7 +39,7 @@ typedef struct WebhookNetwork
 	CURLM	   *multi;
 	uint32		number;
 	int			n_transfers;
-	int64		deadline;		/* curl's timer, by get_clock; -1: none */
+	int64		deadline;		/* curl's timer, by webhook_network_clock; -1: none */
 	struct WebhookNetwork *next;
 } WebhookNetwork;
 
@@ -49,8 +49,8 @@ static int	capacity = 0;
 static sigset_t blocked_signals;
 static locale_t utf8_locale = (locale_t) 0;
 
-static int64
-get_clock(void)
+int64
+webhook_network_clock(void)
 {
 	instr_time	now;
 
@@ -109,7 +109,7 @@ on_timer(CURLM *multi, long timeout, void *arg)
 {
 	WebhookNetwork *network = arg;
 
-	network->deadline = timeout < 0 ? -1 : get_clock() + timeout * INT64CONST(1000);
+	network->deadline = timeout < 0 ? -1 : webhook_network_clock() + timeout * INT64CONST(1000);
 	return 0;
 }
 
@@ -215,7 +215,7 @@ webhook_network_add(WebhookTransfer *t)
 {
 	if (!add_transfer(t, networks))
 		return false;
-	t->started = get_clock();
+	t->started = webhook_network_clock();
 	return true;
 }
 
@@ -273,10 +273,17 @@ webhook_network_take(CURLcode *result, int64 *elapsed)
 	*result = message->data.result;
 	(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t);
 	webhook_connecting_end(t);
+	if (t->mail == NULL || *result != CURLE_OK)
+		webhook_network_remove(t);
+	*elapsed = webhook_network_clock() - t->started;
+	return t;
+}
+
+void
+webhook_network_remove(WebhookTransfer *t)
+{
 	curl_multi_remove_handle(t->network->multi, t->easy);
 	t->network->n_transfers--;
-	*elapsed = get_clock() - t->started;
-	return t;
 }
 
 /* Tell curl what happened to a socket. */
@@ -307,7 +314,7 @@ ring_timers(void)
 	{
 		int			n_running;
 
-		if (network->deadline < 0 || network->deadline > get_clock())
+		if (network->deadline < 0 || network->deadline > webhook_network_clock())
 			continue;
 		network->deadline = -1; /* it rings once */
 		curl_multi_socket_action(network->multi, CURL_SOCKET_TIMEOUT, 0,
@@ -350,7 +357,7 @@ webhook_network_timeout(void)
 	}
 	if (deadline < 0)
 		return -1;
-	left = deadline - get_clock();
+	left = deadline - webhook_network_clock();
 	return left <= 0 ? 0 : (long) ((left + 999) / 1000);
 }
 

@@ -58,14 +58,20 @@ extern bool webhook_network_add_again(WebhookTransfer *transfer);
 
 /*
  * Take a transfer that has ended, with curl's result, and the microseconds
- * since it was added; NULL: none.
+ * since it was added; NULL: none.  A mail's is still curl's as long as its
+ * connection is needed.
  */
 extern WebhookTransfer *webhook_network_take(CURLcode *result, int64 *elapsed);
+
+extern void webhook_network_remove(WebhookTransfer *transfer);
 
 /* Do what is to be done without waiting; returns the number of events seen. */
 extern int	webhook_network_progress(void);
 
 /* ---- anywhere ---- */
+
+/* Microseconds, by a clock that nobody turns. */
+extern int64 webhook_network_clock(void);
 
 /* Which network new transfers go to. */
 extern uint32 webhook_network_number(void);

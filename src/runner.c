@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "complaint.h"
 #include "executor/spi.h"
 #include "launch.h"
@@ -24,41 +25,116 @@
 #include "schedule.h"
 #include "settings.h"
 #include "slot.h"
+#include "statement.h"
 #include "transaction.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_RUNS 2				/* at a time, in a database */
 #define LOOK_US (60 * USECS_PER_SEC)	/* for what nobody told of */
 #define BUSY_US (USECS_PER_SEC) /* while a run that is due has no process */
 #define ERROR_US (10 * USECS_PER_SEC)
+#define AGAIN_US (10 * USECS_PER_SEC)	/* a run that came to nothing */
 
 typedef struct Run
 {
 	int32		workflow_id;	/* 0: none */
+	TimestampTz planned_at;
 	int			slot;
 	int			number;
 	BackgroundWorkerHandle *handle;
 } Run;
 
+/*
+ * A run that has ended and is still due has moved nothing on: it was ended by
+ * somebody, or could not even plan the next one.
+ */
+typedef struct Ended
+{
+	int32		workflow_id;
+	TimestampTz planned_at;
+	TimestampTz ended_at;
+} Ended;
+
 static Run	runs[MAX_RUNS];
+static List *ended = NIL;		/* of Ended *, of the last AGAIN_US */
 static int	last_number = WEBHOOK_FIRST_RUN;
 static TimestampTz next_look = 0;
 static bool is_short_of_workers = false;
 static char zone_name[TZ_STRLEN_MAX + 1];
+static bool is_planned = false; /* by this clock, and in that zone */
 
 static const char *const due_sql =
 "SELECT workflow_id, next_run_at FROM webhook.workflow"
-" WHERE trigger = 'schedule' AND enabled AND next_run_at IS NOT NULL"
+" WHERE trigger = 'schedule' AND enabled AND next_run_at <= $1"
 " ORDER BY next_run_at";
 
-static const char *const plan_sql =
-"SELECT workflow_id, schedule FROM webhook.workflow"
-" WHERE trigger = 'schedule' AND enabled";
+static const char *const next_sql =
+"SELECT min(next_run_at) FROM webhook.workflow"
+" WHERE trigger = 'schedule' AND enabled AND next_run_at > $1";
+
+static const char *const plans_sql =
+"SELECT workflow_id, next_run_at, schedule FROM webhook.workflow"
+" WHERE trigger = 'schedule' AND enabled AND next_run_at > $1";
+
+/* What a run, or somebody, has locked is looked at again. */
+static const char *const move_sql =
+"UPDATE webhook.workflow SET next_run_at = $3 WHERE workflow_id ="
+" (SELECT workflow_id FROM webhook.workflow"
+" WHERE workflow_id = $1 AND next_run_at = $2 FOR UPDATE SKIP LOCKED)";
 
 /* ---------------------------------------------------------------------
  * Processes
  * ---------------------------------------------------------------------
  */
+
+static void
+note_ended(const Run *run)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Ended	   *it = palloc(sizeof(Ended));
+
+	it->workflow_id = run->workflow_id;
+	it->planned_at = run->planned_at;
+	it->ended_at = GetCurrentTimestamp();
+	ended = lappend(ended, it);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_ended(TimestampTz now)
+{
+	while (ended != NIL && ((Ended *) linitial(ended))->ended_at + AGAIN_US <= now)
+	{
+		pfree(linitial(ended));
+		ended = list_delete_first(ended);
+	}
+}
+
+/* When may this be tried again?  0: at once. */
+static TimestampTz
+get_pause(int32 workflow_id, TimestampTz planned_at)
+{
+	ListCell   *lc;
+
+	foreach(lc, ended)
+	{
+		Ended	   *it = lfirst(lc);
+
+		if (it->workflow_id == workflow_id && it->planned_at == planned_at)
+			return it->ended_at + AGAIN_US;
+	}
+	return 0;
+}
+
+static bool
+has_ended(const Run *run)
+{
+	pid_t		pid;
+
+	return run->workflow_id != 0 &&
+		GetBackgroundWorkerPid(run->handle, &pid) == BGWH_STOPPED;
+}
 
 /* Forget runs that have ended. */
 static void
@@ -66,11 +142,9 @@ check_runs(void)
 {
 	for (int i = 0; i < MAX_RUNS; i++)
 	{
-		pid_t		pid;
-
-		if (runs[i].workflow_id == 0 ||
-			GetBackgroundWorkerPid(runs[i].handle, &pid) != BGWH_STOPPED)
+		if (!has_ended(&runs[i]))
 			continue;
+		note_ended(&runs[i]);
 		webhook_slot_free_run(runs[i].slot, runs[i].number);
 		pfree(runs[i].handle);
 		memset(&runs[i], 0, sizeof(Run));
@@ -118,6 +192,7 @@ start_run(int32 workflow_id, TimestampTz planned_at)
 	if (webhook_process_start(&process, run->slot, &run->handle))
 	{
 		run->workflow_id = workflow_id;
+		run->planned_at = planned_at;
 		is_short_of_workers = false;
 		return true;
 	}
@@ -143,6 +218,16 @@ typedef struct Due
 	TimestampTz at;
 } Due;
 
+static void
+execute(const char *sql, TimestampTz now)
+{
+	Oid			types[1] = {TIMESTAMPTZOID};
+	Datum		values[1];
+
+	values[0] = TimestampTzGetDatum(now);
+	webhook_statement_execute(sql, 1, types, values, NULL);
+}
+
 /* Start what is due; returns the moment of what is next. */
 static TimestampTz
 start_due(TimestampTz now)
@@ -150,52 +235,74 @@ start_due(TimestampTz now)
 	TimestampTz next = now + LOOK_US;
 	Due		   *due;
 	uint64		n;
+	bool		isnull;
+	Datum		value;
 
-	if (SPI_execute(due_sql, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the schedules");
+	execute(due_sql, now);
 	n = SPI_processed;
 	due = palloc((n + 1) * sizeof(Due));
 	for (uint64 i = 0; i < n; i++)
 	{
-		bool		isnull;
-
-		due[i].workflow_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
-														 SPI_tuptable->tupdesc, 1, &isnull));
-		due[i].at = DatumGetTimestampTz(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 2, &isnull));
+		due[i].workflow_id = DatumGetInt32(webhook_statement_value(i, 1, &isnull));
+		due[i].at = DatumGetTimestampTz(webhook_statement_value(i, 2, &isnull));
 	}
 	for (uint64 i = 0; i < n; i++)
 	{
-		if (due[i].at > now)
-			return Min(next, due[i].at);
-		if (!is_running(due[i].workflow_id) &&
-			!start_run(due[i].workflow_id, due[i].at))
-			next = now + BUSY_US;
+		TimestampTz pause;
+
+		if (is_running(due[i].workflow_id))
+			continue;
+		pause = get_pause(due[i].workflow_id, due[i].at);
+		if (pause != 0)
+			next = Min(next, pause);
+		else if (!start_run(due[i].workflow_id, due[i].at))
+		{
+			/* Others would fare no better. */
+			next = Min(next, now + BUSY_US);
+			break;
+		}
 	}
-	return next;
+	execute(next_sql, now);
+	value = webhook_statement_value(0, 1, &isnull);
+	return isnull ? next : Min(next, DatumGetTimestampTz(value));
 }
 
-/* Schedules are in another zone now. */
-static void
+/*
+ * What is planned may be so by another clock, or in another zone.  What is due
+ * stays due.  False: some of it is locked.
+ */
+static bool
 plan_anew(TimestampTz now, pg_tz *zone)
 {
-	uint64		n;
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	SPITupleTable *table;
+	uint64		n;
+	bool		is_whole = true;
 
-	if (SPI_execute(plan_sql, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the schedules");
+	execute(plans_sql, now);
 	table = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
 	{
+		Datum		values[3];
 		bool		isnull;
-		WebhookPlan *plan;
+		WebhookPlan *plan = webhook_schedule_parse(SPI_getvalue(table->vals[i],
+																table->tupdesc, 3));
+		TimestampTz planned;
+		TimestampTz next;
 
-		plan = webhook_schedule_parse(SPI_getvalue(table->vals[i], table->tupdesc, 2));
-		webhook_workflow_table_set_next(DatumGetInt32(SPI_getbinval(table->vals[i],
-																	table->tupdesc, 1, &isnull)),
-										webhook_schedule_next(plan, 0, now, zone));
+		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
+		values[1] = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
+		planned = DatumGetTimestampTz(values[1]);
+		next = webhook_schedule_correct(plan, planned, now, zone);
+		if (next == planned)
+			continue;
+		values[2] = TimestampTzGetDatum(next);
+		webhook_statement_execute(move_sql, 3, types, values, NULL);
+		if (SPI_processed == 0)
+			is_whole = false;
 	}
+	return is_whole;
 }
 
 static void
@@ -204,22 +311,29 @@ look(void)
 	TimestampTz now = GetCurrentTimestamp();
 	pg_tz	   *zone = webhook_schedule_zone();
 	const char *name = pg_get_timezone_name(zone);
+	bool		is_right;
 
 	check_runs();
+	forget_ended(now);
+	if (strcmp(zone_name, name) != 0)
+	{
+		is_planned = false;
+		strlcpy(zone_name, name, sizeof(zone_name));
+		webhook_slot_set_timezone(zone_name);
+	}
 	webhook_transaction_begin("delivering webhooks");
 	SPI_connect();
-	if (zone_name[0] != '\0' && strcmp(zone_name, name) != 0)
-		plan_anew(now, zone);
+	is_right = is_planned || plan_anew(now, zone);
 	next_look = webhook_enabled ? start_due(now) : now + LOOK_US;
 	SPI_finish();
 	webhook_transaction_commit();
+	is_planned = is_right;
 	for (int i = 0; i < MAX_RUNS; i++)
 	{
 		/* Its end may let another begin. */
 		if (runs[i].workflow_id != 0)
 			next_look = Min(next_look, now + BUSY_US);
 	}
-	strlcpy(zone_name, name, sizeof(zone_name));
 }
 
 void
@@ -250,6 +364,19 @@ void
 webhook_runner_survey(void)
 {
 	next_look = 0;
+
+	/* A session may have planned by settings of before. */
+	is_planned = false;
+}
+
+void
+webhook_runner_collect(void)
+{
+	for (int i = 0; i < MAX_RUNS; i++)
+	{
+		if (has_ended(&runs[i]))
+			next_look = 0;
+	}
 }
 
 TimestampTz

@@ -12,8 +12,11 @@
 
 /* For the worker that is number 0. */
 
-/* Workflows, settings or a run's end have changed what is next. */
+/* Workflows or settings have changed what is next. */
 extern void webhook_runner_survey(void);
+
+/* Has a run ended?  Then another may begin. */
+extern void webhook_runner_collect(void);
 
 /* The moment at which a look is due. */
 extern TimestampTz webhook_runner_next(void);

@@ -18,9 +18,13 @@
  */
 #include "postgres.h"
 
+#include "compat.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "schedule.h"
 #include "settings.h"
+#include "slot.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -165,6 +169,8 @@ parse_element(const char **p, const Field *field, uint64 *allowed)
 	if (**p == '/')
 	{
 		(*p)++;
+		if (**p < '0' || **p > '9')
+			return false;
 		step = parse_number(p, field);
 		if (step < 1)
 			return false;
@@ -224,8 +230,19 @@ is_line(const char *schedule)
 		p += strcspn(p, " \t");
 		p += strspn(p, " \t");
 	}
-	/* An interval of five words has none, or two, numbers in a row. */
-	return n == N_FIELDS && strspn(schedule, "0123456789,-/ \t") == strlen(schedule);
+	/* An interval of five words does not begin with three numbers. */
+	if (n != N_FIELDS)
+		return false;
+	for (int i = 0; i < 3; i++)
+	{
+		size_t		len = strspn(schedule, "0123456789,-/");
+
+		if (len == 0 || (schedule[len] != ' ' && schedule[len] != '\t'))
+			return false;
+		schedule += len;
+		schedule += strspn(schedule, " \t");
+	}
+	return true;
 }
 
 static void
@@ -247,6 +264,8 @@ parse_interval(const char *schedule)
 													 ObjectIdGetDatum(InvalidOid),
 													 Int32GetDatum(-1)));
 	error_context_stack = context.previous;
+	if (webhook_is_infinite(interval))
+		fail_schedule(schedule, "An interval must end.");
 	if (interval->month < 0 || interval->day < 0 || interval->time < 0 ||
 		(interval->month == 0 && interval->day == 0 &&
 		 interval->time < USECS_PER_SEC))
@@ -258,8 +277,12 @@ WebhookPlan *
 webhook_schedule_parse(const char *schedule)
 {
 	WebhookPlan *plan = palloc0(sizeof(WebhookPlan));
-	const char *start = schedule + strspn(schedule, " \t");
+	char	   *start = pstrdup(schedule + strspn(schedule, " \t"));
 	const char *line = start;
+	int			len = strlen(start);
+
+	while (len > 0 && (start[len - 1] == ' ' || start[len - 1] == '\t'))
+		start[--len] = '\0';
 
 	if (!is_line(start))
 	{
@@ -290,11 +313,16 @@ pg_tz *
 webhook_schedule_zone(void)
 {
 	const char *name = webhook_timezone;
+	char		workers[TZ_STRLEN_MAX + 1];
 	pg_tz	   *zone;
 
-	/* Not the session's, which is somebody's own. */
+	/*
+	 * Not the session's, which is somebody's own: drivers have theirs from the
+	 * start.  A worker has the server's.
+	 */
 	if (name == NULL || name[0] == '\0')
-		name = GetConfigOptionResetString("TimeZone");
+		name = !IsBackgroundWorker && webhook_slot_get_timezone(workers) ? workers :
+			GetConfigOptionResetString("TimeZone");
 	zone = name == NULL ? NULL : pg_tzset(name);
 	return zone != NULL ? zone : log_timezone;
 }
@@ -400,10 +428,16 @@ find_by_clock(const WebhookPlan *plan, pg_time_t after, pg_tz *zone)
 	for (int i = 0; i < MAX_STEPS; i++)
 	{
 		struct pg_tm *tm = pg_localtime(&time, zone);
+		long		offset = tm->tm_gmtoff;
 
 		/* Offsets of odd seconds are of the past. */
 		if (!is_day(plan, tm) || !is_allowed(plan, IN_HOUR, tm->tm_hour))
-			time += (60 - tm->tm_min) * 60 - tm->tm_sec;
+		{
+			int			left = (60 - tm->tm_min) * 60 - tm->tm_sec;
+
+			/* Some clocks are changed in the middle of an hour. */
+			time += get_offset(time + left, zone) == offset ? left : 60 - tm->tm_sec;
+		}
 		else if (!is_allowed(plan, IN_MINUTE, tm->tm_min) || tm->tm_sec != 0)
 			time += 60 - tm->tm_sec;
 		else
@@ -465,6 +499,16 @@ webhook_schedule_next(const WebhookPlan *plan, TimestampTz last,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid schedule: it names a day that never comes")));
 	return time_t_to_timestamptz(next);
+}
+
+TimestampTz
+webhook_schedule_correct(const WebhookPlan *plan, TimestampTz planned,
+						 TimestampTz now, pg_tz *zone)
+{
+	TimestampTz next = webhook_schedule_next(plan, 0, now, zone);
+
+	/* An interval counts from the run before, but never further than itself. */
+	return plan->interval != NULL ? Min(planned, next) : next;
 }
 
 /*

@@ -29,6 +29,14 @@ extern TimestampTz webhook_schedule_next(const WebhookPlan *plan,
 										 TimestampTz last, TimestampTz after,
 										 pg_tz *zone);
 
+/*
+ * When a run comes that is planned for a moment after "now", perhaps by another
+ * clock or in another zone.
+ */
+extern TimestampTz webhook_schedule_correct(const WebhookPlan *plan,
+											TimestampTz planned, TimestampTz now,
+											pg_tz *zone);
+
 /* The zone of webhook.timezone, or else the server's. */
 extern pg_tz *webhook_schedule_zone(void);
 

@@ -69,11 +69,13 @@ typedef struct WebhookMail
 	const char *url;			/* smtp:// or smtps:// */
 	const char *username;		/* NULL: no authentication */
 	const char *password;
+	const char *secrets[3];		/* what the server must not be quoted with */
 	const char *sender;			/* plain addresses */
 	const char *recipient;
 	const char *message;		/* header and body, lines end with CR LF */
 	size_t		message_len;
-	int64		timeout;		/* ms */
+	bool		needs_utf8;		/* an address is not ASCII */
+	int64		timeout;		/* ms: to be let in, and for each answer */
 
 	/* the answer */
 	bool		is_sent;

@@ -15,6 +15,8 @@
 #include "postgres.h"
 
 #include "answer.h"
+#include "common/string.h"
+#include "dialog.h"
 #include "gate.h"
 #include "network.h"
 #include "sender.h"
@@ -32,6 +34,7 @@ static WebhookSend *done_head = NULL;
 static WebhookSend *done_tail = NULL;
 static int	n_mails = 0;			/* the same of mails */
 static WebhookMail *done_mails = NULL;
+static WebhookTransfer *dialogs = NULL; /* mails that a server is being told */
 
 /* ---------------------------------------------------------------------
  * Requests
@@ -235,14 +238,52 @@ webhook_sender_send_mail(WebhookMail *mail)
 }
 
 static void
-finish_mail(WebhookTransfer *t, CURLcode result)
+finish_mail(WebhookTransfer *t)
 {
 	WebhookMail *mail = t->mail;
 
-	webhook_smtp_judge(t, result);
 	webhook_smtp_release(t);
 	mail->next = done_mails;
 	done_mails = mail;
+}
+
+/* curl has made a connection, or has not. */
+static void
+begin_mail(WebhookTransfer *t, CURLcode result)
+{
+	if (result != CURLE_OK)
+		webhook_smtp_judge(t, result);
+	else if (webhook_dialog_start(t))
+		webhook_network_remove(t);
+	else
+	{
+		t->next = dialogs;
+		dialogs = t;
+		return;
+	}
+	finish_mail(t);
+}
+
+/* Mails are few: each is asked, whatever it was that happened. */
+static void
+progress_mails(void)
+{
+	WebhookTransfer **link = &dialogs;
+
+	while (*link != NULL)
+	{
+		WebhookTransfer *t = *link;
+
+		if (!webhook_dialog_progress(t))
+		{
+			link = &t->next;
+			continue;
+		}
+		*link = t->next;
+		webhook_watch_leave(t->fd);
+		webhook_network_remove(t);
+		finish_mail(t);
+	}
 }
 
 static void
@@ -278,10 +319,11 @@ webhook_sender_progress(void)
 
 	webhook_network_enter(&scope);
 	n_seen = webhook_network_progress();
+	progress_mails();
 	while ((t = webhook_network_take(&result, &elapsed)) != NULL)
 	{
 		if (t->mail != NULL)
-			finish_mail(t, result);
+			begin_mail(t, result);
 		else
 			finish_send(t, result, elapsed);
 	}
@@ -322,7 +364,31 @@ webhook_sender_done_mail(void)
 int
 webhook_sender_mails_in_flight(void)
 {
-	return n_mails;
+	int			n = n_mails;
+
+	for (WebhookTransfer *t = dialogs; t != NULL; t = t->next)
+		n -= webhook_dialog_is_long(t);
+	return n;
+}
+
+char *
+webhook_sender_plain_address(const char *address)
+{
+	const char *at = strrchr(address, '@');
+	WebhookCurlScope scope;
+	char	   *host;
+	char	   *result;
+
+	if (at == NULL || pg_is_ascii(at))
+		return pstrdup(address);
+	webhook_network_enter(&scope);
+	host = webhook_smtp_encode_host(at + 1);
+	webhook_network_leave(&scope);
+	if (host == NULL)
+		return pstrdup(address);
+	result = psprintf("%.*s@%s", (int) (at - address), address, host);
+	curl_free(host);
+	return pg_is_ascii(result) ? result : pstrdup(address);
 }
 
 pgsocket
@@ -334,9 +400,17 @@ webhook_sender_socket(void)
 long
 webhook_sender_timeout(void)
 {
+	long		timeout = webhook_network_timeout();
+
 	if (done_head != NULL || done_mails != NULL)
 		return 0;
-	return webhook_network_timeout();
+	for (WebhookTransfer *t = dialogs; t != NULL; t = t->next)
+	{
+		long		left = webhook_dialog_timeout(t);
+
+		timeout = timeout < 0 ? left : Min(timeout, left);
+	}
+	return timeout;
 }
 
 int

@@ -40,10 +40,20 @@ extern WebhookSend *webhook_sender_done(void);
 /* How many are in flight. */
 extern int	webhook_sender_in_flight(void);
 
-/* The same for mails, which are not counted among the requests. */
+/*
+ * The same for mails, which are not counted among the requests.  One that a
+ * server takes its time to say yes to is not counted at all.
+ */
 extern void webhook_sender_send_mail(WebhookMail *mail);
 extern WebhookMail *webhook_sender_done_mail(void);
 extern int	webhook_sender_mails_in_flight(void);
+
+/*
+ * An address with its host by IDNA, so that any mail server takes it, palloc'd.
+ * Where that can't be, the address as it is, and it needs a server that offers
+ * SMTPUTF8.
+ */
+extern char *webhook_sender_plain_address(const char *address);
 
 /*
  * How many may be in flight with the descriptors that this process has, as far

@@ -12,17 +12,16 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "compat.h"
 #include "datatype/timestamp.h"
+#include "duration.h"
+#include "mail_text.h"
 #include "pgtime.h"
 #include "settings.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
 #define MAX_DELAYS 100
-#define MAX_DURATION (INT64CONST(10) * 366 * USECS_PER_DAY)
 #define MAX_PAYLOAD (256 * 1024 * 1024)
 #define MAX_RESPONSE (64 * 1024 * 1024)
 #define DAY_MS (24 * 60 * 60 * 1000)
@@ -49,7 +48,7 @@ char	   *webhook_databases;
 char	   *webhook_timezone;
 char	   *webhook_smtp_url;
 char	   *webhook_smtp_username;
-char	   *webhook_smtp_password;
+const char *webhook_smtp_password;
 char	   *webhook_smtp_from;
 char	   *webhook_smtp_networks;
 int			webhook_mail_on;
@@ -62,111 +61,7 @@ const WebhookNetworks *webhook_smtp_addresses;
 
 static char *log_retention_text;
 static char *mail_on_text;
-
-/* The words for units that PostgreSQL's settings and intervals know. */
-static const struct
-{
-	const char *word;
-	int64		usecs;
-}			duration_units[] =
-{
-	{"us", 1},
-	{"ms", 1000},
-	{"millisecond", 1000},
-	{"milliseconds", 1000},
-	{"s", USECS_PER_SEC},
-	{"sec", USECS_PER_SEC},
-	{"secs", USECS_PER_SEC},
-	{"second", USECS_PER_SEC},
-	{"seconds", USECS_PER_SEC},
-	{"m", USECS_PER_MINUTE},
-	{"min", USECS_PER_MINUTE},
-	{"mins", USECS_PER_MINUTE},
-	{"minute", USECS_PER_MINUTE},
-	{"minutes", USECS_PER_MINUTE},
-	{"h", USECS_PER_HOUR},
-	{"hr", USECS_PER_HOUR},
-	{"hrs", USECS_PER_HOUR},
-	{"hour", USECS_PER_HOUR},
-	{"hours", USECS_PER_HOUR},
-	{"d", USECS_PER_DAY},
-	{"day", USECS_PER_DAY},
-	{"days", USECS_PER_DAY},
-	{"w", 7 * USECS_PER_DAY},
-	{"week", 7 * USECS_PER_DAY},
-	{"weeks", 7 * USECS_PER_DAY},
-};
-
-static const char *
-skip_space(const char *text)
-{
-	return text + strspn(text, " \t\r\n");
-}
-
-/* Microseconds of the unit at *text, which is moved behind it; 0: none. */
-static int64
-parse_unit(const char **text)
-{
-	size_t		len = 0;
-
-	while (((*text)[len] >= 'a' && (*text)[len] <= 'z') ||
-		   ((*text)[len] >= 'A' && (*text)[len] <= 'Z'))
-		len++;
-	for (int i = 0; i < lengthof(duration_units); i++)
-	{
-		if (strlen(duration_units[i].word) == len &&
-			pg_strncasecmp(*text, duration_units[i].word, len) == 0)
-		{
-			*text += len;
-			return duration_units[i].usecs;
-		}
-	}
-	return 0;
-}
-
-/*
- * Parse a duration such as "90s", "30 min" or "1 hour 30 minutes" up to a
- * comma or the end; *text is moved there.  A number alone counts seconds.
- */
-static bool
-parse_duration(const char **text, int64 *usecs)
-{
-	double		sum = 0;
-	bool		is_first = true;
-
-	for (;;)
-	{
-		char		number[32];
-		size_t		len;
-		int64		unit;
-
-		*text = skip_space(*text);
-		if (!is_first && (**text == ',' || **text == '\0'))
-			break;
-		len = strspn(*text, "0123456789.");
-		if (len == 0 || len >= sizeof(number) || strcspn(*text, ".") == len - 1 ||
-			strcspn(*text, "0123456789") >= len)
-			return false;
-		memcpy(number, *text, len);
-		number[len] = '\0';
-		if (strchr(number, '.') != strrchr(number, '.'))
-			return false;
-		*text = skip_space(*text + len);
-
-		if (is_first && (**text == ',' || **text == '\0'))
-			unit = USECS_PER_SEC;
-		else
-			unit = parse_unit(text);
-		if (unit == 0)
-			return false;
-		sum += strtod(number, NULL) * unit;
-		if (sum > MAX_DURATION)
-			return false;
-		is_first = false;
-	}
-	*usecs = (int64) rint(sum);
-	return true;
-}
+static char *smtp_password_text;	/* always empty */
 
 static void
 hint_duration(void)
@@ -182,7 +77,7 @@ hint_duration(void)
 static bool
 check_retry_schedule(char **newval, void **extra, GucSource source)
 {
-	const char *text = skip_space(*newval);
+	const char *text = *newval + strspn(*newval, " \t\r\n");
 	WebhookSchedule *schedule;
 	int			n = 1;
 
@@ -205,7 +100,7 @@ check_retry_schedule(char **newval, void **extra, GucSource source)
 	schedule->n_delays = n;
 	for (int i = 0; i < n; i++)
 	{
-		if (!parse_duration(&text, &schedule->delays[i]))
+		if (!webhook_duration_parse(&text, &schedule->delays[i]))
 		{
 			GUC_check_errdetail("Retry %d has no valid duration.", i + 1);
 			hint_duration();
@@ -262,7 +157,7 @@ check_log_retention(char **newval, void **extra, GucSource source)
 	int64		usecs;
 	int		   *seconds;
 
-	if (!parse_duration(&text, &usecs) || *text != '\0')
+	if (!webhook_duration_parse(&text, &usecs) || *text != '\0')
 	{
 		GUC_check_errdetail("The value is no valid duration.");
 		hint_duration();
@@ -425,12 +320,42 @@ check_smtp_url(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/*
+ * A reload writes into the server log what a setting is changed to.  So the
+ * password is none as far as that can see, and stands apart.
+ */
+static bool
+check_smtp_password(char **newval, void **extra, GucSource source)
+{
+	size_t		size = strlen(*newval) + 1;
+	char	   *password = webhook_guc_malloc(size);
+
+	if (password == NULL)
+		return false;
+	memcpy(password, *newval, size);
+	(*newval)[0] = '\0';
+	*extra = password;
+	return true;
+}
+
+static void
+assign_smtp_password(const char *newval, void *extra)
+{
+	webhook_smtp_password = extra;
+}
+
+static const char *
+show_smtp_password(void)
+{
+	return webhook_smtp_password;
+}
+
 static bool
 check_smtp_from(char **newval, void **extra, GucSource source)
 {
-	if ((*newval)[0] == '\0')
-		return true;
-	if (strchr(*newval, '@') == NULL || strpbrk(*newval, "\r\n") != NULL)
+	if ((*newval)[0] != '\0' &&
+		(strpbrk(*newval, "\r\n") != NULL ||
+		 !webhook_mail_text_is_address(webhook_mail_text_plain_address(*newval))))
 	{
 		GUC_check_errdetail("The value is no mail address.");
 		GUC_check_errhint("Write crm@example.com, or CRM <crm@example.com>.");
@@ -567,9 +492,11 @@ define_mail(void)
 				  "Sets the user name for the mail server.",
 				  "Empty means no authentication; with a user name TLS is required.",
 				  &webhook_smtp_username, "", GUC_SUPERUSER_ONLY, NULL, NULL);
-	define_string("webhook.smtp_password",
-				  "Sets the password for the mail server.", NULL,
-				  &webhook_smtp_password, "", GUC_SUPERUSER_ONLY, NULL, NULL);
+	DefineCustomStringVariable("webhook.smtp_password",
+							   "Sets the password for the mail server.", NULL,
+							   &smtp_password_text, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY, check_smtp_password,
+							   assign_smtp_password, show_smtp_password);
 	define_string("webhook.smtp_from",
 				  "Sets the sender of mails.",
 				  "An address, or a name and an address in angle brackets. Empty means webhook@ and the host's name.",

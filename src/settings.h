@@ -47,7 +47,7 @@ extern char *webhook_databases;
 extern char *webhook_timezone;
 extern char *webhook_smtp_url;
 extern char *webhook_smtp_username;
-extern char *webhook_smtp_password;
+extern const char *webhook_smtp_password;
 extern char *webhook_smtp_from;
 extern char *webhook_smtp_networks;
 extern int	webhook_mail_on;	/* WEBHOOK_MAIL_* */

@@ -40,6 +40,28 @@ webhook_slot_is_busy(void)
 	return is_busy;
 }
 
+bool
+webhook_slot_get_timezone(char timezone[TZ_STRLEN_MAX + 1])
+{
+	bool		is_known = false;
+
+	if (webhook_shared == NULL)
+		return false;
+	LWLockAcquire(webhook_shared->lock, LW_SHARED);
+	for (int i = 0; i < webhook_shared->n_slots; i++)
+	{
+		WebhookSlotInfo *info = &webhook_shared->slots[i].info;
+
+		if (info->used && info->database == MyDatabaseId && info->timezone[0] != '\0')
+		{
+			strlcpy(timezone, info->timezone, TZ_STRLEN_MAX + 1);
+			is_known = true;
+		}
+	}
+	LWLockRelease(webhook_shared->lock);
+	return is_known;
+}
+
 int
 webhook_slot_count(void)
 {
@@ -242,6 +264,14 @@ webhook_slot_set_progress(int in_flight, int claimed, int unsettled,
 	webhook_shared_mine->info.claimed = claimed;
 	webhook_shared_mine->info.unsettled = unsettled;
 	webhook_shared_mine->info.attempts = attempts;
+}
+
+void
+webhook_slot_set_timezone(const char *timezone)
+{
+	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
+	strlcpy(webhook_shared_mine->info.timezone, timezone, TZ_STRLEN_MAX + 1);
+	LWLockRelease(webhook_shared->lock);
 }
 
 void

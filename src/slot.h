@@ -9,6 +9,7 @@
 #define WEBHOOK_SLOT_H
 
 #include "datatype/timestamp.h"
+#include "pgtime.h"
 
 typedef enum WebhookWorkerState
 {
@@ -43,6 +44,7 @@ typedef struct WebhookSlotInfo
 	int			capacity;		/* requests that its descriptors allow */
 	int64		log_start;		/* nothing in the log is numbered up to it */
 	TimestampTz last_turn_at;
+	char		timezone[TZ_STRLEN_MAX + 1];	/* of schedules; empty: not known yet */
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
 } WebhookSlotInfo;
@@ -57,6 +59,12 @@ typedef struct WebhookSlotInfo
  * may it still find what an earlier one had?
  */
 extern bool webhook_slot_is_busy(void);
+
+/*
+ * The time zone that a worker of this database plans schedules in; false: none
+ * has said so.
+ */
+extern bool webhook_slot_get_timezone(char timezone[TZ_STRLEN_MAX + 1]);
 
 /* ---- launcher ---- */
 
@@ -91,6 +99,7 @@ extern void webhook_slot_report(Oid database, const char *message);
 extern void webhook_slot_set_state(WebhookWorkerState state);
 extern void webhook_slot_set_progress(int in_flight, int claimed,
 									  int unsettled, int64 attempts);
+extern void webhook_slot_set_timezone(const char *timezone);
 extern void webhook_slot_set_recovering(bool is_recovering);
 extern void webhook_slot_set_turn(TimestampTz now, Size memory, int capacity);
 extern void webhook_slot_set_log_start(int64 log_id);

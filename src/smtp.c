@@ -1,16 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * smtp.c
- *	  One mail on a curl easy handle.
+ *	  A connection to the mail server, for one mail.
  *
- * Mails are few: each gets a handle and a connection of its own.  As in
- * transfer.c, no error is raised while curl is on the stack.
+ * curl connects, begins TLS and logs in; what is said then is dialog.c's.  Mails
+ * are few: each gets a handle and a connection of its own.  As in transfer.c, no
+ * error is raised while curl is on the stack.
  *
  * The mail server is named by a superuser's setting and usually stands inside,
  * so webhook.allowed_networks does not apply to it, but webhook.smtp_networks
- * does.  Its certificate is checked
- * as receivers' are.  With a user name TLS is required; without one it is used
- * where the server offers it.
+ * does.  Its certificate is checked as receivers' are.  With a user name TLS is
+ * required; without one it is used where the server offers it.
  *
  * Runs in workers.
  *
@@ -25,8 +25,16 @@
 #include "answer.h"
 #include "settings.h"
 #include "smtp.h"
+#include "text.h"
 
 #define CONNECT_TIMEOUT_MS 15000
+
+/*
+ * When curl gives up on a server it says QUIT and waits for an answer, within one
+ * call and at most as long as it would have waited for any other.
+ */
+#define ANSWER_TIMEOUT_S 30		/* a server that is slow on purpose */
+#define QUIT_TIMEOUT_S 1		/* one that has refused */
 
 /* ---------------------------------------------------------------------
  * Callbacks.  They run inside of curl: no errors, no palloc.
@@ -41,41 +49,116 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 														webhook_smtp_addresses));
 }
 
-static size_t
-on_read(char *buffer, size_t size, size_t n, void *arg)
-{
-	WebhookTransfer *t = arg;
-	size_t		left = t->mail->message_len - t->body_len;
-
-	n = Min(size * n, left);
-	memcpy(buffer, t->mail->message + t->body_len, n);
-	t->body_len += n;			/* what has been sent of it */
-	return n;
-}
-
-/* Each line of the server's comes by here: keep the last that refuses. */
+/* Each line of the server's comes by here. */
 static size_t
 on_reply(char *data, size_t size, size_t n, void *arg)
 {
 	WebhookTransfer *t = arg;
+	int			code = webhook_smtp_note_reply(t, data, n * size);
 
-	n *= size;
-	if (n >= 3 && data[0] >= '4' && data[0] <= '5')
-	{
-		size_t		len = Min(n, sizeof(t->reply) - 1);
-
-		while (len > 0 && (data[len - 1] == '\r' || data[len - 1] == '\n'))
-			len--;
-		memcpy(t->reply, data, len);
-		t->reply[len] = '\0';
-	}
-	return n;
+	/* Who does not know EHLO (500, 502) is greeted with HELO. */
+	(void) curl_easy_setopt(t->easy, CURLOPT_SERVER_RESPONSE_TIMEOUT,
+							(long) (code >= 400 && code / 10 != 50 ?
+									QUIT_TIMEOUT_S : ANSWER_TIMEOUT_S));
+	return n * size;
 }
 
 static size_t
 on_data(char *data, size_t size, size_t n, void *arg)
 {
 	return size * n;			/* SMTP has none */
+}
+
+/* ---------------------------------------------------------------------
+ * Hosts
+ * ---------------------------------------------------------------------
+ */
+
+char *
+webhook_smtp_encode_host(const char *host)
+{
+	char	   *encoded = NULL;
+#ifdef HAVE_PUNYCODE
+	CURLU	   *url = curl_url();
+
+	if (url == NULL)
+		return NULL;
+	if (curl_url_set(url, CURLUPART_SCHEME, "smtp", 0) != CURLUE_OK ||
+		curl_url_set(url, CURLUPART_HOST, host, 0) != CURLUE_OK ||
+		curl_url_get(url, CURLUPART_HOST, &encoded, CURLU_PUNYCODE) != CURLUE_OK)
+		encoded = NULL;
+	curl_url_cleanup(url);
+#endif
+	return encoded;
+}
+
+/* ---------------------------------------------------------------------
+ * Replies
+ * ---------------------------------------------------------------------
+ */
+
+/* Add text to the reply that is kept. */
+static void
+append(WebhookTransfer *t, const char *text, size_t len)
+{
+	size_t		have = strlen(t->reply);
+	size_t		n = Min(len, sizeof(t->reply) - 1 - have);
+
+	for (size_t i = 0; i < n; i++)
+		t->reply[have + i] = text[i] == '\0' ? '?' : text[i];
+	t->reply[have + n] = '\0';
+}
+
+/*
+ * The last reply that refuses is kept, its lines put together: what is worth
+ * knowing may be in any of them.
+ */
+int
+webhook_smtp_note_reply(WebhookTransfer *t, const char *line, size_t len)
+{
+	int			code = 0;
+	bool		is_last;
+
+	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n'))
+		len--;
+	for (size_t i = 0; i < 3; i++)
+	{
+		if (i >= len || line[i] < '0' || line[i] > '9')
+			return -1;
+		code = code * 10 + line[i] - '0';
+	}
+	is_last = len == 3 || line[3] != '-';
+	if (code >= 400)
+	{
+		if (t->reply_code != code)
+		{
+			t->reply[0] = '\0';
+			append(t, line, 3);
+		}
+		if (len > 4)
+		{
+			append(t, " ", 1);
+			append(t, line + 4, len - 4);
+		}
+	}
+	t->reply_code = is_last ? 0 : code;
+
+	/* What was offered before TLS counts no more (RFC 3207). */
+	if (code == 220)
+		t->has_utf8 = false;
+	if (code == 250 && len == 12 && pg_strncasecmp(line + 4, "SMTPUTF8", 8) == 0)
+		t->has_utf8 = true;
+	return is_last ? code : 0;
+}
+
+void
+webhook_smtp_hide(WebhookTransfer *t)
+{
+	for (int i = 0; i < lengthof(t->mail->secrets); i++)
+	{
+		if (t->mail->secrets[i] != NULL)
+			webhook_text_hide(t->reply, strlen(t->reply), t->mail->secrets[i]);
+	}
 }
 
 /* ---------------------------------------------------------------------
@@ -91,32 +174,23 @@ set_options(WebhookTransfer *t, WebhookMail *mail)
 {
 	bool		ok = webhook_transfer_set_common(t);
 
-	t->recipients = curl_slist_append(NULL, mail->recipient);
-	if (t->recipients == NULL)
-		return false;
 	SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_URL, mail->url);
 	SET(PROTOCOLS_OPTION, PROTOCOLS_MAIL);
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "");
-	SET(CURLOPT_MAIL_FROM, mail->sender);
-	SET(CURLOPT_MAIL_RCPT, t->recipients);
 	SET(CURLOPT_USERNAME, mail->username);
 	SET(CURLOPT_PASSWORD, mail->username == NULL ? NULL :
 		mail->password == NULL ? "" : mail->password);
 	SET(CURLOPT_USE_SSL, (long) (mail->username == NULL ? CURLUSESSL_TRY : CURLUSESSL_ALL));
-	SET(CURLOPT_UPLOAD, 1L);
-	SET(CURLOPT_READFUNCTION, on_read);
-	SET(CURLOPT_READDATA, t);
-	SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t) mail->message_len);
+	SET(CURLOPT_CONNECT_ONLY, 1L);
 	SET(CURLOPT_HEADERFUNCTION, on_reply);
 	SET(CURLOPT_HEADERDATA, t);
 	SET(CURLOPT_WRITEFUNCTION, on_data);
 	SET(CURLOPT_FRESH_CONNECT, 1L);
-	SET(CURLOPT_FORBID_REUSE, 1L);
 	SET(CURLOPT_TIMEOUT_MS, (long) mail->timeout);
-	SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, (long) Max(mail->timeout / 1000, 1));
+	SET(CURLOPT_SERVER_RESPONSE_TIMEOUT, (long) ANSWER_TIMEOUT_S);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) CONNECT_TIMEOUT_MS);
 #ifdef HAVE_QUICK_EXIT
 	SET(CURLOPT_QUICK_EXIT, 1L);
@@ -145,7 +219,6 @@ void
 webhook_smtp_release(WebhookTransfer *t)
 {
 	curl_easy_cleanup(t->easy);
-	curl_slist_free_all(t->recipients);
 	free(t);
 }
 
@@ -155,23 +228,23 @@ webhook_smtp_judge(WebhookTransfer *t, CURLcode result)
 	WebhookMail *mail = t->mail;
 	const char *text;
 
-	mail->is_sent = result == CURLE_OK;
-	if (mail->is_sent)
-		return;
 	text = t->curl_error[0] != '\0' ? t->curl_error : curl_easy_strerror(result);
-
-	/* An address that the server will never take; anything else may change. */
-	mail->is_refused = t->reply[0] == '5' && strncmp(text, "RCPT", 4) == 0;
+	webhook_smtp_hide(t);
 	switch (result)
 	{
 		case CURLE_LOGIN_DENIED:
-			mail->error = webhook_answer_format(mail->context,
-												"mail server refused the user name or password: %s",
-												t->reply[0] != '\0' ? t->reply : text);
+			if (t->reply[0] == '\0')
+				mail->error = webhook_answer_format(mail->context,
+													"mail server offers no way to log in that is known here");
+			else
+				mail->error = webhook_answer_format(mail->context,
+													"mail server refused the user name or password: %s",
+													t->reply);
 			break;
 		case CURLE_USE_SSL_FAILED:
 			mail->error = webhook_answer_format(mail->context,
-												"mail server offers no TLS, which a user name requires");
+												"mail server offers no TLS, which a user name requires%s%s",
+												t->reply[0] != '\0' ? ": " : "", t->reply);
 			break;
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CONNECT_ERROR:

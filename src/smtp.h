@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * smtp.h
- *	  One mail on a curl easy handle.  The sender's own.
+ *	  A connection to the mail server, for one mail.  The sender's own.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +15,21 @@
 /* A handle made ready for the mail; NULL: no memory. */
 extern WebhookTransfer *webhook_smtp_take(WebhookMail *mail);
 
-/* Fill in what curl's result makes of the mail. */
+/* Fill in why curl has found no way to the server. */
 extern void webhook_smtp_judge(WebhookTransfer *transfer, CURLcode result);
+
+/* A host name by IDNA, for curl_free; NULL: it has none. */
+extern char *webhook_smtp_encode_host(const char *host);
+
+/*
+ * A line of a reply, perhaps with its end: its code where it is the last one, 0
+ * where it is not; -1: it is none.
+ */
+extern int	webhook_smtp_note_reply(WebhookTransfer *transfer, const char *line,
+									size_t len);
+
+/* Keep credentials out of what the server has said. */
+extern void webhook_smtp_hide(WebhookTransfer *transfer);
 
 extern void webhook_smtp_release(WebhookTransfer *transfer);
 

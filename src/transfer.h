@@ -31,7 +31,6 @@ typedef struct WebhookTransfer
 	struct curl_slist *headers; /* an array, of the request's headers */
 	int			n_headers;		/* room in it */
 	struct curl_slist *empty_headers;	/* as curl wants those without a value */
-	struct curl_slist *recipients;	/* smtp.c: instead of headers */
 
 	/* What the handle is set to, and need not be set to again. */
 	char	   *url;
@@ -61,12 +60,26 @@ typedef struct WebhookTransfer
 	int			family;			/* of the address tried last */
 	char		address[INET6_ADDRSTRLEN];
 	char		curl_error[CURL_ERROR_SIZE];
-	char		reply[256];		/* smtp.c: the last one that refused */
 
 	bool		is_connecting;	/* an address is being tried */
 	bool		is_waiting;		/* connecting.c's own, and in its list */
 	dlist_node	node;
-	struct WebhookTransfer *next;	/* in the pool */
+
+	/* smtp.c, dialog.c */
+	char		reply[512];		/* the last one that refused */
+	int			reply_code;		/* of a reply that has further lines; 0: none */
+	bool		has_utf8;		/* the mail server offers SMTPUTF8 */
+	int			stage;
+	curl_socket_t fd;
+	int64		deadline;		/* by webhook_network_clock */
+	const char *out;			/* to be sent */
+	size_t		out_left;
+	char		command[600];
+	char		line[256];		/* of a reply; its end may be cut */
+	size_t		line_len;
+	size_t		reply_len;
+
+	struct WebhookTransfer *next;	/* in the pool, or a mail in its dialog */
 } WebhookTransfer;
 
 /* None of these raises an error. */

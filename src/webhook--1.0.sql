@@ -285,7 +285,7 @@ COMMENT ON COLUMN webhook.mail_log.action_id IS 'the action whose failures it te
 COMMENT ON COLUMN webhook.mail_log.owner IS 'the workflow''s owner; members of this role see the row';
 CREATE INDEX mail_log_due_idx ON webhook.mail_log (retry_at) WHERE retry_at IS NOT NULL;
 COMMENT ON INDEX webhook.mail_log_due_idx IS 'the queue: mails to be sent';
-CREATE INDEX mail_log_recipient_idx ON webhook.mail_log (action_id, recipient, created_at);
+CREATE INDEX mail_log_recipient_idx ON webhook.mail_log (action_id, lower(recipient), created_at);
 COMMENT ON INDEX webhook.mail_log_recipient_idx IS 'when somebody was last told of an action';
 CREATE INDEX mail_log_completed_idx ON webhook.mail_log (completed_at) WHERE completed_at IS NOT NULL;
 COMMENT ON INDEX webhook.mail_log_completed_idx IS 'mails by the time they ended, for webhook.log_retention';

@@ -316,6 +316,7 @@ run_loop(void)
 			webhook_mail_collect();
 			if (!webhook_turn_is_silent() && webhook_mail_is_due(GetCurrentTimestamp()))
 				webhook_mail_take_turn();
+			webhook_runner_collect();
 			if (!webhook_turn_is_silent() && GetCurrentTimestamp() >= webhook_runner_next())
 				webhook_runner_look();
 			/* As above, but nobody has asked for a turn. */

@@ -224,7 +224,7 @@ sub start_receiver
 }
 
 # options: tls => [cert, key], smtps, require_tls, auth, only, refuse, busy,
-# hang, port
+# hang, ascii, rude, port
 sub start_mail_server
 {
 	my (%option) = @_;
@@ -423,6 +423,8 @@ sub command
 	push @command, map { ('--refuse', $_) } @{ $option{refuse} || [] };
 	push @command, map { ('--busy', $_) } @{ $option{busy} || [] };
 	push @command, '--hang' if $option{hang};
+	push @command, '--ascii' if $option{ascii};
+	push @command, '--rude', $option{rude} if $option{rude};
 	return @command;
 }
 

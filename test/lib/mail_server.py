@@ -11,6 +11,17 @@ written down as a line of JSON, read by Python's own parser.
     --refuse ADDRESS      550 for this recipient
     --busy ADDRESS        451 for this recipient
     --hang                accepts connections and says nothing
+    --ascii               takes no addresses with other letters (no SMTPUTF8)
+    --rude HOW            does not keep to the rules:
+                          slow-end      thinks for 3 seconds about each mail
+                          no-end        never says whether it took a mail
+                          cut-end       closes the connection instead
+                          no-bye        does not answer QUIT
+                          refuse-hang   refuses to log in, and then no QUIT is answered
+                          repeat        ... and says the credentials again
+                          odd-login     offers no way to log in that anybody knows
+                          long-words    refuses every recipient in three lines
+                          babble        a reply that does not end
     --show                shows each mail
     --no-stdin            does not end when its standard input does, as it would
 """
@@ -40,10 +51,29 @@ parser.add_argument("--only")
 parser.add_argument("--refuse", action="append", default=[])
 parser.add_argument("--busy", action="append", default=[])
 parser.add_argument("--hang", action="store_true")
+parser.add_argument("--ascii", action="store_true")
+parser.add_argument("--rude")
 parser.add_argument("--show", action="store_true")
 parser.add_argument("--no-stdin", action="store_true")
 args = parser.parse_args()
 log = open(args.log, "a", encoding="utf-8")
+
+
+def write_down(mail_from, rcpt_tos, content, **more):
+    mail = email.message_from_bytes(content, policy=email.policy.default)
+    text = mail.get_body(("plain",)).get_content()
+    log.write(json.dumps({
+        "from": mail_from,
+        "to": rcpt_tos,
+        "headers": [[name, str(value)] for name, value in mail.items()],
+        "subject": str(mail["Subject"]),
+        "defects": [repr(d) for d in mail.defects + [d for h in mail.values() for d in h.defects]],
+        "text": text.replace("\r\n", "\n"),
+        "raw": base64.b64encode(content).decode(),
+        **more,
+    }) + "\n")
+    log.flush()
+    return mail
 
 
 class Handler:
@@ -56,21 +86,11 @@ class Handler:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        text = mail.get_body(("plain",)).get_content()
-        log.write(json.dumps({
-            "from": envelope.mail_from,
-            "to": envelope.rcpt_tos,
-            "tls": session.ssl is not None or args.smtps,
-            "user": session.auth_data.login.decode() if session.authenticated else None,
-            "mechanism": getattr(session, "mechanism", None),
-            "headers": [[name, str(value)] for name, value in mail.items()],
-            "subject": str(mail["Subject"]),
-            "defects": [repr(d) for d in mail.defects],
-            "text": text.replace("\r\n", "\n"),
-            "raw": base64.b64encode(envelope.content).decode(),
-        }) + "\n")
-        log.flush()
+        mail = write_down(
+            envelope.mail_from, envelope.rcpt_tos, envelope.content,
+            tls=session.ssl is not None or args.smtps,
+            user=session.auth_data.login.decode() if session.authenticated else None,
+            mechanism=getattr(session, "mechanism", None))
         if args.show:
             print("    mail to %s: %s" % (", ".join(envelope.rcpt_tos), mail["Subject"]), flush=True)
         return "250 OK"
@@ -88,8 +108,63 @@ async def hang(reader, writer):
     await asyncio.Event().wait()
 
 
+async def rude(reader, writer):
+    how = args.rude
+
+    async def say(*lines):
+        for line in lines:
+            writer.write(line.encode() + b"\r\n")
+        await writer.drain()
+
+    sender = None
+    recipients = []
+    try:
+        await say("220 mail.example.com")
+        while line := (await reader.readline()).decode().rstrip("\r\n"):
+            verb = line.split(" ")[0].upper()
+            if verb == "EHLO":
+                await say("250-mail.example.com", "250 AUTH " + ("KERBEROS_V4 X" if how == "odd-login" else "PLAIN"))
+            elif verb == "AUTH":
+                if line.count(" ") < 2:
+                    await say("334 ")
+                    line = (await reader.readline()).decode().rstrip("\r\n")
+                await say("535-5.7.8 Credentials are bad" + (": " + line if how == "repeat" else ""),
+                          "535 5.7.8 ask postmaster")
+            elif verb == "MAIL":
+                sender = line[line.index("<") + 1:line.index(">")]
+                await say("250 OK")
+            elif verb == "RCPT" and how == "long-words":
+                await say("550-5.1.1 There is", "550-5.1.1 no such user;", "550 5.1.1 see https://example.com/")
+            elif verb == "RCPT" and how == "babble":
+                while True:
+                    await say(*["450-blah blah blah"] * 100)
+            elif verb == "RCPT":
+                recipients.append(line[line.index("<") + 1:line.index(">")])
+                await say("250 OK")
+            elif verb == "DATA":
+                await say("354 go on")
+                content = await reader.readuntil(b"\r\n.\r\n")
+                write_down(sender, recipients, content[:-3])
+                if how == "no-end":
+                    await asyncio.Event().wait()
+                if how == "cut-end":
+                    return
+                if how == "slow-end":
+                    await asyncio.sleep(3)
+                await say("250 OK")
+            elif verb == "QUIT":
+                if how in ("no-bye", "refuse-hang", "odd-login"):
+                    await asyncio.Event().wait()
+                await say("221 bye")
+                return
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
 def make_protocol(context):
-    return SMTP(Handler(), hostname="mail.example.com", enable_SMTPUTF8=True,
+    return SMTP(Handler(), hostname="mail.example.com", enable_SMTPUTF8=not args.ascii,
                 tls_context=context if not args.smtps else None,
                 require_starttls=args.require_tls and not args.smtps,
                 auth_required=args.auth is not None,
@@ -106,6 +181,8 @@ async def main():
         context.load_cert_chain(*args.tls)
     if args.hang:
         server = await asyncio.start_server(hang, "127.0.0.1", args.port)
+    elif args.rude:
+        server = await asyncio.start_server(rude, "127.0.0.1", args.port, ssl=context if args.smtps else None)
     else:
         server = await loop.create_server(lambda: make_protocol(context), "127.0.0.1", args.port,
                                           ssl=context if args.smtps else None)

@@ -137,6 +137,5 @@ cmp_ok(sql(q{SELECT count(*) FROM webhook.webhook_log}), '>=', 200499, '200,000 
 cmp_ok($peak, '>', 0, 'its memory was seen');
 cmp_ok($peak, '<', 40000, "it took $peak kB");
 
-# On a standby nothing runs: there is no worker.  A schedule without a process is told of.
 $node->stop;
 done_testing();

@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * duration.c
+ *	  Durations in settings.
+ *
+ * Runs in every process; in the postmaster, too, so that no error is raised.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "datatype/timestamp.h"
+#include "duration.h"
+
+#define MAX_DURATION (INT64CONST(10) * 366 * USECS_PER_DAY)
+
+/* The words for units that PostgreSQL's settings and intervals know. */
+static const struct
+{
+	const char *word;
+	int64		usecs;
+}			duration_units[] =
+{
+	{"us", 1},
+	{"ms", 1000},
+	{"millisecond", 1000},
+	{"milliseconds", 1000},
+	{"s", USECS_PER_SEC},
+	{"sec", USECS_PER_SEC},
+	{"secs", USECS_PER_SEC},
+	{"second", USECS_PER_SEC},
+	{"seconds", USECS_PER_SEC},
+	{"m", USECS_PER_MINUTE},
+	{"min", USECS_PER_MINUTE},
+	{"mins", USECS_PER_MINUTE},
+	{"minute", USECS_PER_MINUTE},
+	{"minutes", USECS_PER_MINUTE},
+	{"h", USECS_PER_HOUR},
+	{"hr", USECS_PER_HOUR},
+	{"hrs", USECS_PER_HOUR},
+	{"hour", USECS_PER_HOUR},
+	{"hours", USECS_PER_HOUR},
+	{"d", USECS_PER_DAY},
+	{"day", USECS_PER_DAY},
+	{"days", USECS_PER_DAY},
+	{"w", 7 * USECS_PER_DAY},
+	{"week", 7 * USECS_PER_DAY},
+	{"weeks", 7 * USECS_PER_DAY},
+};
+
+static const char *
+skip_space(const char *text)
+{
+	return text + strspn(text, " \t\r\n");
+}
+
+/* Microseconds of the unit at *text, which is moved behind it; 0: none. */
+static int64
+parse_unit(const char **text)
+{
+	size_t		len = 0;
+
+	while (((*text)[len] >= 'a' && (*text)[len] <= 'z') ||
+		   ((*text)[len] >= 'A' && (*text)[len] <= 'Z'))
+		len++;
+	for (int i = 0; i < lengthof(duration_units); i++)
+	{
+		if (strlen(duration_units[i].word) == len &&
+			pg_strncasecmp(*text, duration_units[i].word, len) == 0)
+		{
+			*text += len;
+			return duration_units[i].usecs;
+		}
+	}
+	return 0;
+}
+
+bool
+webhook_duration_parse(const char **text, int64 *usecs)
+{
+	double		sum = 0;
+	bool		is_first = true;
+
+	for (;;)
+	{
+		char		number[32];
+		size_t		len;
+		int64		unit;
+
+		*text = skip_space(*text);
+		if (!is_first && (**text == ',' || **text == '\0'))
+			break;
+		len = strspn(*text, "0123456789.");
+		if (len == 0 || len >= sizeof(number) || strcspn(*text, ".") == len - 1 ||
+			strcspn(*text, "0123456789") >= len)
+			return false;
+		memcpy(number, *text, len);
+		number[len] = '\0';
+		if (strchr(number, '.') != strrchr(number, '.'))
+			return false;
+		*text = skip_space(*text + len);
+
+		if (is_first && (**text == ',' || **text == '\0'))
+			unit = USECS_PER_SEC;
+		else
+			unit = parse_unit(text);
+		if (unit == 0)
+			return false;
+		sum += strtod(number, NULL) * unit;
+		if (sum > MAX_DURATION)
+			return false;
+		is_first = false;
+	}
+	*usecs = (int64) rint(sum);
+	return true;
+}

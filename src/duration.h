@@ -1,0 +1,18 @@
+/*-------------------------------------------------------------------------
+ *
+ * duration.h
+ *	  Durations in settings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEBHOOK_DURATION_H
+#define WEBHOOK_DURATION_H
+
+/*
+ * Parse a duration such as "90s", "30 min" or "1 hour 30 minutes" up to a
+ * comma or the end; *text is moved there.  A number alone counts seconds.
+ * Raises no error.
+ */
+extern bool webhook_duration_parse(const char **text, int64 *usecs);
+
+#endif							/* WEBHOOK_DURATION_H */
