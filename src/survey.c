@@ -105,10 +105,12 @@ look_at_all(TimestampTz now)
 
 		if (lane->next_due > now)
 			lane->has_backlog = false;
-		if (!webhook_lane_load(lane) && lane->action == NULL)
+		if (webhook_lane_is_idle(lane, now))
+			webhook_lane_drop(lane);
+		else if ((lane->has_backlog || lane->has_future) &&
+				 !webhook_lane_load(lane) && lane->action == NULL)
 		{
-			if (lane->has_backlog || lane->has_future)
-				webhook_queue_drop_action(lane->action_id);
+			webhook_queue_drop_action(lane->action_id);
 			lane->has_backlog = lane->has_future = false;
 			lane->next_due = 0;
 			webhook_lane_drop(lane);
