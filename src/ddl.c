@@ -148,9 +148,14 @@ is_incomplete(const WebhookWorkflow *workflow, Relation module, bool is_drop)
 	return !webhook_triggers_exist(module, workflow->workflow_id);
 }
 
-/* The keys, actions and owner_email of one that is don't matter. */
+/*
+ * The keys, actions and owner_email of one that is don't matter.  Where its own
+ * module has not changed, only what names other objects can have become a
+ * misfit.
+ */
 static void
-check_fit(WebhookWorkflow *workflow, Relation module, bool is_drop)
+check_fit(WebhookWorkflow *workflow, Relation module, bool is_drop,
+		  bool is_changed)
 {
 	bool		is_whole = !is_incomplete(workflow, module, is_drop);
 
@@ -162,7 +167,7 @@ check_fit(WebhookWorkflow *workflow, Relation module, bool is_drop)
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("recurrence \"first\" needs the primary key as it was"),
 				 errhint(WEBHOOK_KEY_HINT)));
-	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module);
+	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module, !is_changed);
 }
 
 /* Is it what a check says, and not a matter of locks, memory or the like? */
@@ -193,7 +198,7 @@ get_place(const char *context)
  * would refuse every other one, too.
  */
 static void
-refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
+refuse_misfit(WebhookWorkflow *workflow, bool is_drop, bool is_changed)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -206,7 +211,7 @@ refuse_misfit(WebhookWorkflow *workflow, bool is_drop)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		check_fit(workflow, module, is_drop);
+		check_fit(workflow, module, is_drop, is_changed);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -246,7 +251,26 @@ refuse_computing_misfits(bool is_drop)
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_table_find_computing())
-		refuse_misfit(lfirst(lc), is_drop);
+		refuse_misfit(lfirst(lc), is_drop, false);
+	webhook_scope_leave(&scope);
+}
+
+/* A column went with its type, say: refuse what its workflows could not survive. */
+static void
+refuse_cascades_to_modules(void)
+{
+	List	   *changed = read_relations("SELECT DISTINCT objid"
+										" FROM pg_event_trigger_dropped_objects()"
+										" WHERE NOT is_temporary"
+										" AND object_type = 'table column'");
+	ListCell   *lc;
+	WebhookScope scope;
+
+	if (changed == NIL)
+		return;
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(changed)))
+		refuse_misfit(lfirst(lc), true, true);
 	webhook_scope_leave(&scope);
 }
 
@@ -302,8 +326,11 @@ on_drop(PG_FUNCTION_ARGS)
 	foreach(lc, workflows)
 		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
-	/* A column is dropped by ALTER TABLE. */
-	refuse_computing_misfits(event->tag != CMDTAG_ALTER_TABLE);
+	/* What ALTER TABLE drops is breaking, and looked at by on_alter. */
+	if (event->tag == CMDTAG_ALTER_TABLE)
+		PG_RETURN_VOID();
+	refuse_cascades_to_modules();
+	refuse_computing_misfits(true);
 	PG_RETURN_VOID();
 }
 
@@ -358,7 +385,7 @@ on_alter(PG_FUNCTION_ARGS)
 	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
-		refuse_misfit(lfirst(lc), false);
+		refuse_misfit(lfirst(lc), false, true);
 	}
 	webhook_scope_leave(&scope);
 	refuse_computing_misfits(false);
