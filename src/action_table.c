@@ -141,6 +141,7 @@ read_row(MemoryContext context)
 WebhookActionRow *
 webhook_action_table_read(int32 action_id, bool for_update)
 {
+	static SPIPlanPtr plans[2] = {NULL, NULL};
 	MemoryContext context = CurrentMemoryContext;
 	WebhookActionRow *row = NULL;
 	Oid			types[1] = {INT4OID};
@@ -150,8 +151,9 @@ webhook_action_table_read(int32 action_id, bool for_update)
 	values[0] = Int32GetDatum(action_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_execute(for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
-							  1, types, values, NULL);
+	webhook_statement_run(&plans[for_update],
+						  for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
+						  1, types, values, NULL);
 	if (SPI_processed > 0)
 		row = read_row(context);
 	SPI_finish();
@@ -160,20 +162,22 @@ webhook_action_table_read(int32 action_id, bool for_update)
 }
 
 List *
-webhook_action_table_list(int32 workflow_id)
+webhook_action_table_list(int32 workflow_id, bool only_computing)
 {
+	static SPIPlanPtr plan = NULL;
 	MemoryContext context = CurrentMemoryContext;
 	List	   *actions = NIL;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
+	Oid			types[2] = {INT4OID, BOOLOID};
+	Datum		values[2];
 	WebhookScope scope;
 
 	values[0] = Int32GetDatum(workflow_id);
+	values[1] = BoolGetDatum(only_computing);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_execute("SELECT action_id FROM webhook.action"
-							  " WHERE workflow_id = $1 ORDER BY action_id",
-							  1, types, values, NULL);
+	webhook_statement_run(&plan, "SELECT action_id FROM webhook.action"
+						  " WHERE workflow_id = $1 AND (computed IS NOT NULL OR NOT $2)"
+						  " ORDER BY action_id", 2, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);

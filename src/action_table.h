@@ -54,8 +54,11 @@ extern WebhookActionRow *webhook_action_table_read(int32 action_id,
 /* How many a workflow has, as of now whatever the transaction's snapshot. */
 extern int	webhook_action_table_count(int32 workflow_id);
 
-/* The action_ids of a workflow, in their order (integers). */
-extern List *webhook_action_table_list(int32 workflow_id);
+/*
+ * The action_ids of a workflow, in their order (integers); only_computing: of
+ * those with related or computed values.
+ */
+extern List *webhook_action_table_list(int32 workflow_id, bool only_computing);
 
 /* Returns action_id. */
 extern int32 webhook_action_table_insert(const WebhookActionRow *row);

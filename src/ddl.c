@@ -153,9 +153,14 @@ typedef struct Fit
 	WebhookWorkflow *workflow;
 	Relation	module;
 	bool		is_piece;
+	bool		is_changed;
 } Fit;
 
-/* The keys, actions and owner_email of one that is don't matter. */
+/*
+ * The keys, actions and owner_email of one that is don't matter.  Where its own
+ * module has not changed, only what names other objects can have become a
+ * misfit.
+ */
 static void
 check_fit(void *arg)
 {
@@ -172,7 +177,8 @@ check_fit(void *arg)
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("recurrence \"first\" needs the primary key as it was"),
 				 errhint(WEBHOOK_KEY_HINT)));
-	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module);
+	webhook_workflow_fit_actions(workflow->workflow_id, workflow->module,
+								 !fit->is_changed);
 }
 
 /* Is it what a check says, and not a matter of locks, memory or the like? */
@@ -203,10 +209,10 @@ get_place(const char *context)
  * would refuse every other one, too.
  */
 static void
-refuse_misfit(WebhookWorkflow *workflow, bool is_piece)
+refuse_misfit(WebhookWorkflow *workflow, bool is_piece, bool is_changed)
 {
 	Relation	module = try_relation_open(workflow->module, AccessShareLock);
-	Fit			fit = {workflow, module, is_piece};
+	Fit			fit = {workflow, module, is_piece, is_changed};
 	ErrorData  *error;
 
 	if (module == NULL)
@@ -238,7 +244,26 @@ refuse_computing_misfits(bool is_piece)
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	foreach(lc, webhook_workflow_table_find_computing())
-		refuse_misfit(lfirst(lc), is_piece);
+		refuse_misfit(lfirst(lc), is_piece, false);
+	webhook_scope_leave(&scope);
+}
+
+/* A column went with its type, say: refuse what its workflows could not survive. */
+static void
+refuse_cascades_to_modules(bool is_piece)
+{
+	List	   *changed = read_relations("SELECT DISTINCT objid"
+										" FROM pg_event_trigger_dropped_objects()"
+										" WHERE NOT is_temporary"
+										" AND object_type = 'table column'");
+	ListCell   *lc;
+	WebhookScope scope;
+
+	if (changed == NIL)
+		return;
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(changed)))
+		refuse_misfit(lfirst(lc), is_piece, true);
 	webhook_scope_leave(&scope);
 }
 
@@ -265,15 +290,11 @@ tell_dropped(List *workflows)
 			 errdetail_internal("%s", names.data)));
 }
 
-/*
- * May it be a piece that a dump's script drops?  A column is dropped by ALTER TABLE,
- * and a table goes together with its indexes.
- */
+/* May it be a piece that a dump's script drops?  A table goes with its indexes. */
 static bool
-is_piece(const EventTriggerData *event)
+is_piece(void)
 {
-	return event->tag != CMDTAG_ALTER_TABLE &&
-		read_relations("SELECT objid FROM pg_event_trigger_dropped_objects()"
+	return read_relations("SELECT objid FROM pg_event_trigger_dropped_objects()"
 					   " WHERE object_type = 'index'"
 					   " AND schema_name <> 'pg_toast'") == NIL;
 }
@@ -290,6 +311,7 @@ on_drop(PG_FUNCTION_ARGS)
 	List	   *dropped;
 	List	   *workflows;
 	ListCell   *lc;
+	bool		may_be_piece;
 
 	if (!webhook_ddl_is_installed())
 		PG_RETURN_VOID();
@@ -307,7 +329,12 @@ on_drop(PG_FUNCTION_ARGS)
 	foreach(lc, workflows)
 		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
 	tell_dropped(workflows);
-	refuse_computing_misfits(is_piece(event));
+	/* What ALTER TABLE drops is breaking, and looked at by on_alter. */
+	if (event->tag == CMDTAG_ALTER_TABLE)
+		PG_RETURN_VOID();
+	may_be_piece = is_piece();
+	refuse_cascades_to_modules(may_be_piece);
+	refuse_computing_misfits(may_be_piece);
 	PG_RETURN_VOID();
 }
 
@@ -362,7 +389,7 @@ on_alter(PG_FUNCTION_ARGS)
 	foreach(lc, webhook_workflow_table_find(webhook_ddl_descendants(altered)))
 	{
 		restore_key(lfirst(lc));
-		refuse_misfit(lfirst(lc), false);
+		refuse_misfit(lfirst(lc), false, true);
 	}
 	webhook_scope_leave(&scope);
 	refuse_computing_misfits(false);

@@ -126,6 +126,19 @@ webhook_lane_holds(int64 log_id)
 	return false;
 }
 
+/*
+ * Actions by the thousand may have sent something some time.  What a lane knows
+ * of a receiver that has answered is out of date after a while; of one that has
+ * hung it is worth keeping.
+ */
+bool
+webhook_lane_is_idle(const WebhookLane *lane, TimestampTz now)
+{
+	return lane->n_flights == 0 && lane->successors == NIL &&
+		!lane->has_backlog && !lane->has_future && lane->look_again_at == 0 &&
+		lane->trust != WEBHOOK_SUSPECT && now >= lane->ended_at + PROOF_US;
+}
+
 void
 webhook_lane_drop(WebhookLane *lane)
 {

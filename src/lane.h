@@ -21,7 +21,7 @@ typedef enum WebhookTrust
 
 #define WEBHOOK_N_TRUST (WEBHOOK_SUSPECT + 1)
 
-/* One action.  Lanes live as long as the worker. */
+/* One action; there while it has something to do, and a while beyond. */
 typedef struct WebhookLane
 {
 	int32		action_id;		/* hash key */
@@ -61,7 +61,10 @@ extern WebhookLane *webhook_lane_find(int32 action_id);
 /* All lanes, for dlist_foreach over "node". */
 extern dlist_head *webhook_lane_all(void);
 
-/* Free the lane of an action that is no more, unless it still holds something. */
+/* Has it nothing to do, and had nothing for so long that it can be made anew? */
+extern bool webhook_lane_is_idle(const WebhookLane *lane, TimestampTz now);
+
+/* Free the lane of an action, unless it still holds something. */
 extern void webhook_lane_drop(WebhookLane *lane);
 
 /* Forget how actions are configured: all are loaded anew when needed. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * launch.c
- *	  What sessions want of the launcher.
+ *	  What others want of the launcher.
  *
  * That it looks at a database: there may be one more to serve.  Or that a
  * database's workers end and none is started, while somebody drops it, say.
@@ -26,7 +26,7 @@
 #define BLOCK_TIMEOUT_MS 5000
 
 /* ---------------------------------------------------------------------
- * Sessions
+ * Sessions and workers
  * ---------------------------------------------------------------------
  */
 
@@ -50,6 +50,12 @@ webhook_launch_request(Oid database)
 	else
 		webhook_shared->any_request = true;
 	LWLockRelease(webhook_shared->lock);
+	wake_launcher();
+}
+
+void
+webhook_launch_started(void)
+{
 	wake_launcher();
 }
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * launch.h
- *	  What sessions want of the launcher.
+ *	  What others want of the launcher.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +19,11 @@ extern void webhook_launch_request(Oid database);
  */
 extern void webhook_launch_block(Oid database);
 extern void webhook_launch_unblock(void);
+
+/* ---- workers ---- */
+
+/* One has looked around: the next one may. */
+extern void webhook_launch_started(void);
 
 /* ---- launcher ---- */
 

@@ -20,6 +20,7 @@ void
 webhook_news_add_hint(WebhookNews *news, int32 action_id, TimestampTz retry_at)
 {
 	WebhookHint *hint;
+	bool		has_any = false;
 
 	for (int i = 0; i < news->n_hints; i++)
 	{
@@ -29,11 +30,15 @@ webhook_news_add_hint(WebhookNews *news, int32 action_id, TimestampTz retry_at)
 			hint->retry_at = Min(hint->retry_at, retry_at);
 			return;
 		}
+		if (hint->action_id == WEBHOOK_ANY_ACTION)
+			has_any = true;
 	}
 	if (news->n_hints == WEBHOOK_MAX_HINTS)
 	{
-		news->rescan = true;
-		return;
+		if (has_any)
+			return;
+		action_id = WEBHOOK_ANY_ACTION;
+		news->n_hints--;
 	}
 	hint = &news->hints[news->n_hints++];
 	hint->action_id = action_id;

@@ -32,7 +32,7 @@ typedef struct WebhookNews
 
 /* ---- sessions ---- */
 
-/* Add a hint to the news; where there is no room for it, that is a rescan. */
+/* Add a hint to the news; where there is no room for it, of any action. */
 extern void webhook_news_add_hint(WebhookNews *news, int32 action_id,
 								  TimestampTz retry_at);
 

@@ -118,7 +118,12 @@ look_at_all(TimestampTz now)
 
 		if (lane->next_due > now)
 			lane->has_backlog = false;
-		drop_if_gone(lane);
+		/* To know of many thousands whether they are there would take long. */
+		if (webhook_lane_is_idle(lane, now))
+			webhook_lane_drop(lane);
+		else if (lane->has_backlog || lane->has_future ||
+				 lane->trust == WEBHOOK_SUSPECT)
+			drop_if_gone(lane);
 	}
 	last_at = now;
 }

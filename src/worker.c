@@ -20,6 +20,7 @@
 #include "durable.h"
 #include "fmgr.h"
 #include "lane.h"
+#include "launch.h"
 #include "mail.h"
 #include "miscadmin.h"
 #include "news.h"
@@ -385,6 +386,7 @@ webhook_worker_main(Datum arg)
 	webhook_lane_init();
 	webhook_mail_init();
 	webhook_slot_set_state(webhook_turn_state());
+	webhook_launch_started();
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" started",

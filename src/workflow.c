@@ -231,9 +231,9 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module,
 }
 
 void
-webhook_workflow_fit_actions(int32 workflow_id, Oid module)
+webhook_workflow_fit_actions(int32 workflow_id, Oid module, bool only_computing)
 {
-	List	   *actions = webhook_action_table_list(workflow_id);
+	List	   *actions = webhook_action_table_list(workflow_id, only_computing);
 	ListCell   *lc;
 	WebhookScope scope;
 
@@ -400,7 +400,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 		relation_close(module, NoLock);
 	}
 	if (new.module != old->module)
-		webhook_workflow_fit_actions(new.workflow_id, new.module);
+		webhook_workflow_fit_actions(new.workflow_id, new.module, false);
 
 	webhook_workflow_table_update(&new);
 	if (is_rebuilt)

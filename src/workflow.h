@@ -19,7 +19,11 @@ extern void webhook_workflow_fit_columns(WebhookWorkflow *workflow,
 										 Relation module,
 										 bool with_owner_email);
 
-/* Raise an error, naming the action, if one doesn't fit the module. */
-extern void webhook_workflow_fit_actions(int32 workflow_id, Oid module);
+/*
+ * Raise an error, naming the action, if one doesn't fit the module;
+ * only_computing: looks at those with related or computed values.
+ */
+extern void webhook_workflow_fit_actions(int32 workflow_id, Oid module,
+										 bool only_computing);
 
 #endif							/* WEBHOOK_WORKFLOW_H */

@@ -162,6 +162,15 @@ $node->safe_psql('postgres', q{SELECT webhook.alter_action(1, parameters => '{"i
 in_session(q{UPDATE opportunity SET stage = 'lost' WHERE id = 1; UPDATE opportunity SET stage = 'won' WHERE id = 1});
 is(sent(), '{"id": 1, "t": 7, "old": 7}', 'a new column can be asked for');
 
+# A column may go with something else.
+$node->safe_psql('postgres', qq{
+	CREATE TYPE mood AS ENUM ('glad', 'sad');
+	CREATE TABLE visit (id int PRIMARY KEY, mood mood);
+	SELECT webhook.create_workflow('visits', 'visit');
+	SELECT webhook.create_action('visits', 'send', '$url', parameters => '{"mood": "\${mood}"}')});
+refused('DROP TYPE mood CASCADE', 'workflow "visits" on table "visit" needs: .*"mood" of table "visit"', $criteria);
+$node->safe_psql('postgres', q{BEGIN; SELECT webhook.alter_action(action_id, parameters => '{"id": "${id}"}') FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name = 'visits'; DROP TYPE mood CASCADE; DROP TABLE visit; COMMIT});
+
 # What the hints say works.
 in_session('SELECT 1');
 $node->safe_psql('postgres', q{
