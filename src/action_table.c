@@ -26,17 +26,17 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define READ_ACTION \
-	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid," \
-	" a.title, a.description, a.url, a.method, a.content_type, a.parameters," \
-	" a.username, a.headers, a.client_certificate, a.timeout," \
-	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled," \
-	" s.password, s.signing_secret, s.previous_secret, s.previous_until," \
-	" a.computed" \
-	" FROM webhook.action a" \
-	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id" \
-	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id" \
-	" WHERE a.action_id = $1"
+static const char *const read_sql =
+	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid,"
+	" a.title, a.description, a.url, a.method, a.content_type, a.parameters,"
+	" a.username, a.headers, a.client_certificate, a.timeout,"
+	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled,"
+	" s.password, s.signing_secret, s.previous_secret, s.previous_until,"
+	" a.computed"
+	" FROM webhook.action a"
+	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
+	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id"
+	" WHERE a.action_id = $1";
 
 #define N_COLUMNS 17
 
@@ -150,8 +150,11 @@ webhook_action_table_read(int32 action_id, bool for_update)
 	values[0] = Int32GetDatum(action_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_execute(for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
-							  1, types, values, NULL);
+	/* By a statement of its own: what was waited for has other secrets, too. */
+	if (for_update)
+		webhook_statement_execute("SELECT FROM webhook.action WHERE action_id = $1 FOR UPDATE",
+								  1, types, values, NULL);
+	webhook_statement_execute(read_sql, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		row = read_row(context);
 	SPI_finish();
@@ -315,17 +318,15 @@ webhook_action_table_insert(const WebhookActionRow *row)
 {
 	Datum		values[N_COLUMNS] = {0};
 	char		nulls[N_COLUMNS];
-	Oid			types[N_COLUMNS];
 	WebhookScope scope;
 	int32		action_id;
 
 	fill_columns(row, values, nulls);
-	memcpy(types, column_types, sizeof(types));
 	values[1] = Int32GetDatum(row->workflow_id);
 	nulls[0] = 'n';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_execute(insert_sql, N_COLUMNS, types, values, nulls);
+	webhook_statement_execute(insert_sql, N_COLUMNS, column_types, values, nulls);
 	action_id = DatumGetInt32(read_plain(1));
 	write_secrets(action_id, row);
 	SPI_finish();
