@@ -309,7 +309,7 @@ webhook_action_fit(int32 action_id, Oid module)
 	check_fit(row, module, row->module != module);
 	error_context_stack = context.previous;
 	if (!webhook_wanted_is_same(row->computed, computed))
-		webhook_action_table_update(row);
+		webhook_action_table_set_computed(action_id, row->computed);
 }
 
 /* ---------------------------------------------------------------------

@@ -356,6 +356,24 @@ webhook_action_table_update(const WebhookActionRow *row)
 }
 
 void
+webhook_action_table_set_computed(int32 action_id, Jsonb *computed)
+{
+	Oid			types[2] = {INT4OID, JSONBOID};
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(action_id);
+	set_pointer(computed, &values[1], &nulls[1]);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	webhook_statement_execute("UPDATE webhook.action SET computed = $2 WHERE action_id = $1",
+							  2, types, values, nulls);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+void
 webhook_action_table_delete(int32 action_id)
 {
 	Oid			types[1] = {INT4OID};

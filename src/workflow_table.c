@@ -337,6 +337,21 @@ webhook_workflow_table_update(const WebhookWorkflow *workflow)
 }
 
 void
+webhook_workflow_table_set_compiled(const WebhookWorkflow *workflow)
+{
+	Oid			types[3] = {INT4OID, JSONBOID, TEXTOID};
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+
+	values[0] = Int32GetDatum(workflow->workflow_id);
+	values[1] = JsonbPGetDatum(workflow->computed);
+	nulls[1] = workflow->computed == NULL ? 'n' : ' ';
+	set_text(workflow->condition_sql, &values[2], &nulls[2]);
+	execute_sql("UPDATE webhook.workflow SET computed = $2, condition_sql = $3"
+				" WHERE workflow_id = $1", 3, types, values, nulls);
+}
+
+void
 webhook_workflow_table_set_enabled(int32 workflow_id, bool enabled,
 								   TimestampTz next_run_at)
 {
