@@ -33,6 +33,8 @@
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
+#define MAX_DELAY_US (INT64CONST(10) * 366 * USECS_PER_DAY)	/* as webhook.retry_schedule has it */
+#define FOREVER_US (INT64CONST(1000) * 366 * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(create_action);
 PG_FUNCTION_INFO_V1(alter_action);
@@ -66,11 +68,14 @@ enum
  * ---------------------------------------------------------------------
  */
 
+/* Added to a moment it still gives one: what is longer, or infinite, is cut. */
 static int64
 get_microseconds(const Interval *interval)
 {
-	return interval->time +
-		(interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
+	double		usecs = interval->time +
+		(interval->day + interval->month * (double) DAYS_PER_MONTH) * USECS_PER_DAY;
+
+	return (int64) Max(Min(usecs, FOREVER_US), -FOREVER_US);
 }
 
 static void
@@ -138,12 +143,17 @@ check_schedule(ArrayType *schedule)
 				 errmsg("retry schedule has more than %d elements", MAX_RETRIES)));
 	for (int i = 0; i < n; i++)
 	{
+		int64		delay;
+
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("retry schedule contains a null value")));
-		if (get_microseconds(DatumGetIntervalP(delays[i])) < 0)
+		delay = get_microseconds(DatumGetIntervalP(delays[i]));
+		if (delay < 0)
 			fail("retry schedule contains a negative interval", NULL);
+		if (delay > MAX_DELAY_US)
+			fail("retry schedule contains an interval of more than 10 years", NULL);
 	}
 }
 
