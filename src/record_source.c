@@ -254,6 +254,7 @@ load_source(WebhookRecordSource *source, Relation rel)
 
 	context = AllocSetContextCreate(CacheMemoryContext, "webhook module",
 									ALLOCSET_SMALL_SIZES);
+	source->context = context;	/* whatever becomes of this */
 	old = MemoryContextSwitchTo(context);
 
 	source->is_guarded = false;
@@ -295,7 +296,6 @@ load_source(WebhookRecordSource *source, Relation rel)
 	load_columns(source, desc);
 	load_generated(source, rel);
 	MemoryContextSwitchTo(old);
-	source->context = context;
 	source->is_valid = true;
 }
 
