@@ -499,35 +499,3 @@ webhook_payload_render(const WebhookPayload *payload, const WebhookEvent *event,
 			break;
 	}
 }
-
-/* Valid UTF-8 of text in a database that does not know its encoding. */
-static char *
-repair_utf8(const char *text, int len)
-{
-	StringInfoData out;
-
-	initStringInfo(&out);
-	while (len > 0)
-	{
-		int			l = pg_utf_mblen((const unsigned char *) text);
-
-		if (l <= len && pg_utf8_islegal((const unsigned char *) text, l))
-			appendBinaryStringInfo(&out, text, l);
-		else
-		{
-			appendStringInfoString(&out, "\357\277\275");	/* U+FFFD */
-			l = 1;
-		}
-		text += l;
-		len -= l;
-	}
-	return out.data;
-}
-
-char *
-webhook_utf8(const char *text, int len)
-{
-	if (GetDatabaseEncoding() == PG_SQL_ASCII)
-		return repair_utf8(text, len);
-	return pg_server_to_any(text, len, PG_UTF8);
-}
