@@ -262,7 +262,7 @@ check_authorization(const WebhookActionRow *row)
 }
 
 static void
-check_row(WebhookActionRow *row, Oid module)
+check_row(WebhookActionRow *row)
 {
 	const char *problem;
 
@@ -283,7 +283,7 @@ check_row(WebhookActionRow *row, Oid module)
 		fail("an action needs a content type", "Content types are JSON, JSONARRAY, XML and FORM.");
 	row->content_type = asc_toupper(row->content_type, strlen(row->content_type));
 
-	check_fit(row, module, true);
+	check_fit(row, row->module, true);
 	check_credentials(row);
 	check_authorization(row);
 	check_certificate(row->client_certificate);
@@ -425,20 +425,20 @@ Datum
 create_action(PG_FUNCTION_ARGS)
 {
 	WebhookActionRow row = {0};
-	char	   *workflow;
-	Oid			module;
+	WebhookWorkflow *workflow;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("workflow must not be null")));
-	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	row.workflow_id = webhook_workflow_table_lookup(workflow, &module, &row.owner);
-	row.module = module;
+	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	row.workflow_id = workflow->workflow_id;
+	row.module = workflow->module;
+	row.owner = workflow->owner;
 	row.method = "POST";
 	row.content_type = "JSON";
 	take_arguments(fcinfo, &row, false);
-	check_row(&row, module);
+	check_row(&row);
 
 	/* The workflow's row is locked: nobody else adds one meanwhile. */
 	if (webhook_action_table_count(row.workflow_id) >= webhook_max_actions_per_workflow)
@@ -446,7 +446,7 @@ create_action(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg_plural("workflow \"%s\" already has %d action",
 							   "workflow \"%s\" already has %d actions",
-							   webhook_max_actions_per_workflow, workflow,
+							   webhook_max_actions_per_workflow, workflow->name,
 							   webhook_max_actions_per_workflow),
 				 errhint("Make another workflow, or raise webhook.max_actions_per_workflow.")));
 	PG_RETURN_INT32(webhook_action_table_insert(&row));
@@ -467,7 +467,7 @@ alter_action(PG_FUNCTION_ARGS)
 				 errmsg("action_id must not be null")));
 	row = lock_action(PG_GETARG_INT32(0));
 	take_arguments(fcinfo, row, true);
-	check_row(row, row->module);
+	check_row(row);
 	webhook_action_table_update(row);
 	PG_RETURN_VOID();
 }

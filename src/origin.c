@@ -29,7 +29,6 @@
 #include "miscadmin.h"
 #include "origin.h"
 #include "owner.h"
-#include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(resume);
 

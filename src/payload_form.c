@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "payload.h"
 #include "text.h"
-#include "utils/builtins.h"
 
 static void write_jsonb(StringInfo name, const JsonbValue *value, StringInfo out);
 

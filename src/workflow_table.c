@@ -159,18 +159,6 @@ webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at)
 				2, types, values, NULL);
 }
 
-int32
-webhook_workflow_table_lookup(const char *name, Oid *module, Oid *owner)
-{
-	WebhookWorkflow *workflow = webhook_workflow_table_lock(name);
-
-	if (module != NULL)
-		*module = workflow->module;
-	if (owner != NULL)
-		*owner = workflow->owner;
-	return workflow->workflow_id;
-}
-
 List *
 webhook_workflow_table_find_computing(void)
 {

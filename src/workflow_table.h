@@ -45,9 +45,6 @@ extern WebhookWorkflow *webhook_workflow_table_lock_due(int32 workflow_id,
 /* Plan its next run. */
 extern void webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at);
 
-/* webhook_workflow_table_lock, for its workflow_id; module and owner may be NULL. */
-extern int32 webhook_workflow_table_lookup(const char *name, Oid *module, Oid *owner);
-
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_table_find(List *modules);
 
