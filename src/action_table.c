@@ -65,22 +65,12 @@ static const char *const update_sql =
  * ---------------------------------------------------------------------
  */
 
-static char *
-read_text(int column, MemoryContext context)
-{
-	char	   *value = SPI_getvalue(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, column);
-
-	return value == NULL ? NULL : MemoryContextStrdup(context, value);
-}
-
 /* A value by value; 0 for NULL. */
 static Datum
 read_plain(int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = webhook_statement_value(0, column, &isnull);
 
 	return isnull ? (Datum) 0 : value;
 }
@@ -90,8 +80,7 @@ static void *
 read_copy(int column, int typlen, MemoryContext context)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = webhook_statement_value(0, column, &isnull);
 	MemoryContext old;
 
 	if (isnull)
@@ -112,29 +101,29 @@ read_row(MemoryContext context)
 
 	row->action_id = DatumGetInt32(read_plain(1));
 	row->workflow_id = DatumGetInt32(read_plain(2));
-	row->workflow = read_text(3, context);
+	row->workflow = webhook_statement_copy_text(0, 3, context);
 	row->module = DatumGetObjectId(read_plain(4));
 	row->owner = DatumGetObjectId(read_plain(5));
-	row->title = read_text(6, context);
-	row->description = read_text(7, context);
-	row->url = read_text(8, context);
-	row->method = read_text(9, context);
-	row->content_type = read_text(10, context);
-	row->parameters = read_text(11, context);
-	row->username = read_text(12, context);
-	row->headers = read_text(13, context);
-	row->client_certificate = read_text(14, context);
+	row->title = webhook_statement_copy_text(0, 6, context);
+	row->description = webhook_statement_copy_text(0, 7, context);
+	row->url = webhook_statement_copy_text(0, 8, context);
+	row->method = webhook_statement_copy_text(0, 9, context);
+	row->content_type = webhook_statement_copy_text(0, 10, context);
+	row->parameters = webhook_statement_copy_text(0, 11, context);
+	row->username = webhook_statement_copy_text(0, 12, context);
+	row->headers = webhook_statement_copy_text(0, 13, context);
+	row->client_certificate = webhook_statement_copy_text(0, 14, context);
 	row->timeout = read_copy(15, sizeof(Interval), context);
 	row->retry_schedule = read_copy(16, -1, context);
 	row->ordered = DatumGetBool(read_plain(17));
 	row->max_in_flight = DatumGetInt32(read_plain(18));
 	row->rate_limit = DatumGetInt32(read_plain(19));
 	row->enabled = DatumGetBool(read_plain(20));
-	row->password = read_text(21, context);
-	row->signing_secret = read_text(22, context);
-	row->previous_secret = read_text(23, context);
+	row->password = webhook_statement_copy_text(0, 21, context);
+	row->signing_secret = webhook_statement_copy_text(0, 22, context);
+	row->previous_secret = webhook_statement_copy_text(0, 23, context);
 	row->previous_until = DatumGetTimestampTz(read_plain(24));
-	row->computed = read_copy(25, -1, context);
+	row->computed = webhook_statement_copy_jsonb(0, 25, context);
 	return row;
 }
 
@@ -166,7 +155,7 @@ List *
 webhook_action_table_list(int32 workflow_id)
 {
 	MemoryContext context = CurrentMemoryContext;
-	List	   *actions = NIL;
+	List	   *actions;
 	Oid			types[1] = {INT4OID};
 	Datum		values[1];
 	WebhookScope scope;
@@ -177,15 +166,7 @@ webhook_action_table_list(int32 workflow_id)
 	webhook_statement_execute("SELECT action_id FROM webhook.action"
 							  " WHERE workflow_id = $1 ORDER BY action_id",
 							  1, types, values, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-
-		actions = lappend_int(actions,
-							  DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
+	actions = webhook_statement_ints(context);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return actions;

@@ -31,6 +31,7 @@
 #include "record.h"
 #include "request.h"
 #include "slot.h"
+#include "statement.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -67,15 +68,10 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls,
 	uint64		processed;
 
 	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, n, types, values, nulls);
 	processed = SPI_processed;
 	if (first != NULL && processed > 0)
-	{
-		*first = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		if (*first != NULL)
-			*first = MemoryContextStrdup(context, *first);
-	}
+		*first = webhook_statement_copy_text(0, 1, context);
 	SPI_finish();
 	return processed;
 }
