@@ -15,6 +15,7 @@
 
 #include "miscadmin.h"
 #include "process.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 void
@@ -29,6 +30,30 @@ webhook_process_describe(BackgroundWorker *process, const char *name,
 	strlcpy(process->bgw_function_name, function, BGW_MAXLEN);
 	strlcpy(process->bgw_name, name, BGW_MAXLEN);
 	strlcpy(process->bgw_type, name, BGW_MAXLEN);
+}
+
+void
+webhook_process_set(const char *name, const char *value)
+{
+	if (GetConfigOption(name, true, false) != NULL)
+		SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+webhook_process_set_common(void)
+{
+	webhook_process_set("role", "none");
+	webhook_process_set("exit_on_error", "off");
+	webhook_process_set("search_path", "pg_catalog, pg_temp");
+	webhook_process_set("default_transaction_read_only", "off");
+	webhook_process_set("default_transaction_isolation", "read committed");
+	webhook_process_set("default_transaction_deferrable", "off");
+	webhook_process_set("session_replication_role", "origin");
+	webhook_process_set("statement_timeout", "0");
+	webhook_process_set("lock_timeout", "0");
+	webhook_process_set("idle_in_transaction_session_timeout", "0");
+	webhook_process_set("idle_session_timeout", "0");
+	webhook_process_set("transaction_timeout", "0");	/* PostgreSQL 17 */
 }
 
 bool

@@ -17,6 +17,12 @@
 extern void webhook_process_describe(BackgroundWorker *process, const char *name,
 									 const char *function);
 
+/* In the process: a setting, if this version of PostgreSQL has it. */
+extern void webhook_process_set(const char *name, const char *value);
+
+/* Those that are meant for users' sessions, and must not stop the process. */
+extern void webhook_process_set_common(void);
+
 /*
  * Start it on a slot of shared memory.  The handle lives until it is pfree'd.
  * False: there are too many background workers.
