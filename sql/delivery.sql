@@ -54,6 +54,12 @@ SELECT count(*) FROM webhook.webhook_log;
 -- test
 SELECT webhook.test(:action_id, '1') AS log_id \gset
 SELECT operation, record_id, record, status, retry_at <= now() AS due FROM webhook.webhook_log WHERE log_id = :log_id;
+-- where somebody's trigger keeps it out of the log there is none
+CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER keep_out BEFORE INSERT ON webhook.webhook_log FOR EACH ROW EXECUTE FUNCTION keep_out();
+SELECT webhook.test(:action_id, '1') IS NULL AS kept_out;
+DROP TRIGGER keep_out ON webhook.webhook_log;
+DROP FUNCTION keep_out;
 SELECT webhook.test(:action_id, '2');
 SELECT webhook.enable_action(:action_id, false);
 SELECT webhook.test(:action_id, '1');

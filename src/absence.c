@@ -15,7 +15,6 @@
 #include "absence.h"
 #include "settings.h"
 #include "slot.h"
-#include "utils/timestamp.h"
 
 #define LOOK_PAUSE_US USECS_PER_SEC
 #define ABSENCE_US (60 * USECS_PER_SEC)	/* then it is missed */

@@ -33,6 +33,8 @@
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
+#define MAX_DELAY_US (INT64CONST(10) * 366 * USECS_PER_DAY)	/* as webhook.retry_schedule has it */
+#define FOREVER_US (INT64CONST(1000) * 366 * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(create_action);
 PG_FUNCTION_INFO_V1(alter_action);
@@ -66,11 +68,14 @@ enum
  * ---------------------------------------------------------------------
  */
 
+/* Added to a moment it still gives one: what is longer, or infinite, is cut. */
 static int64
 get_microseconds(const Interval *interval)
 {
-	return interval->time +
-		(interval->day + interval->month * (int64) DAYS_PER_MONTH) * USECS_PER_DAY;
+	double		usecs = interval->time +
+		(interval->day + interval->month * (double) DAYS_PER_MONTH) * USECS_PER_DAY;
+
+	return (int64) Max(Min(usecs, FOREVER_US), -FOREVER_US);
 }
 
 static void
@@ -138,12 +143,17 @@ check_schedule(ArrayType *schedule)
 				 errmsg("retry schedule has more than %d elements", MAX_RETRIES)));
 	for (int i = 0; i < n; i++)
 	{
+		int64		delay;
+
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("retry schedule contains a null value")));
-		if (get_microseconds(DatumGetIntervalP(delays[i])) < 0)
+		delay = get_microseconds(DatumGetIntervalP(delays[i]));
+		if (delay < 0)
 			fail("retry schedule contains a negative interval", NULL);
+		if (delay > MAX_DELAY_US)
+			fail("retry schedule contains an interval of more than 10 years", NULL);
 	}
 }
 
@@ -252,7 +262,7 @@ check_authorization(const WebhookActionRow *row)
 }
 
 static void
-check_row(WebhookActionRow *row, Oid module)
+check_row(WebhookActionRow *row)
 {
 	const char *problem;
 
@@ -273,7 +283,7 @@ check_row(WebhookActionRow *row, Oid module)
 		fail("an action needs a content type", "Content types are JSON, JSONARRAY, XML and FORM.");
 	row->content_type = asc_toupper(row->content_type, strlen(row->content_type));
 
-	check_fit(row, module, true);
+	check_fit(row, row->module, true);
 	check_credentials(row);
 	check_authorization(row);
 	check_certificate(row->client_certificate);
@@ -309,7 +319,7 @@ webhook_action_fit(int32 action_id, Oid module)
 	check_fit(row, module, row->module != module);
 	error_context_stack = context.previous;
 	if (!webhook_wanted_is_same(row->computed, computed))
-		webhook_action_table_update(row);
+		webhook_action_table_set_computed(action_id, row->computed);
 }
 
 /* ---------------------------------------------------------------------
@@ -415,20 +425,20 @@ Datum
 create_action(PG_FUNCTION_ARGS)
 {
 	WebhookActionRow row = {0};
-	char	   *workflow;
-	Oid			module;
+	WebhookWorkflow *workflow;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("workflow must not be null")));
-	workflow = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	row.workflow_id = webhook_workflow_table_lookup(workflow, &module, &row.owner);
-	row.module = module;
+	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	row.workflow_id = workflow->workflow_id;
+	row.module = workflow->module;
+	row.owner = workflow->owner;
 	row.method = "POST";
 	row.content_type = "JSON";
 	take_arguments(fcinfo, &row, false);
-	check_row(&row, module);
+	check_row(&row);
 
 	/* The workflow's row is locked: nobody else adds one meanwhile. */
 	if (webhook_action_table_count(row.workflow_id) >= webhook_max_actions_per_workflow)
@@ -436,7 +446,7 @@ create_action(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg_plural("workflow \"%s\" already has %d action",
 							   "workflow \"%s\" already has %d actions",
-							   webhook_max_actions_per_workflow, workflow,
+							   webhook_max_actions_per_workflow, workflow->name,
 							   webhook_max_actions_per_workflow),
 				 errhint("Make another workflow, or raise webhook.max_actions_per_workflow.")));
 	PG_RETURN_INT32(webhook_action_table_insert(&row));
@@ -457,7 +467,7 @@ alter_action(PG_FUNCTION_ARGS)
 				 errmsg("action_id must not be null")));
 	row = lock_action(PG_GETARG_INT32(0));
 	take_arguments(fcinfo, row, true);
-	check_row(row, row->module);
+	check_row(row);
 	webhook_action_table_update(row);
 	PG_RETURN_VOID();
 }

@@ -43,10 +43,9 @@ typedef struct WebhookAction
 
 /*
  * The action with everything compiled, in the current memory context; NULL
- * if there is none.  Runs SQL: needs a transaction, an active snapshot, SPI
- * not connected, and the extension owner's rights.  What is stored has been
- * checked when it was configured; if it can't be compiled nonetheless, it
- * raises the compiler's error.
+ * if there is none.  Runs SQL: needs a transaction, and SPI not connected.  What
+ * is stored has been checked when it was configured; if it can't be compiled
+ * nonetheless, it raises the compiler's error.
  */
 extern WebhookAction *webhook_action_load(int32 action_id);
 

@@ -26,17 +26,17 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define READ_ACTION \
-	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid," \
-	" a.title, a.description, a.url, a.method, a.content_type, a.parameters," \
-	" a.username, a.headers, a.client_certificate, a.timeout," \
-	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled," \
-	" s.password, s.signing_secret, s.previous_secret, s.previous_until," \
-	" a.computed" \
-	" FROM webhook.action a" \
-	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id" \
-	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id" \
-	" WHERE a.action_id = $1"
+static const char *const read_sql =
+	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid,"
+	" a.title, a.description, a.url, a.method, a.content_type, a.parameters,"
+	" a.username, a.headers, a.client_certificate, a.timeout,"
+	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled,"
+	" s.password, s.signing_secret, s.previous_secret, s.previous_until,"
+	" a.computed"
+	" FROM webhook.action a"
+	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
+	" LEFT JOIN webhook.action_secret s ON s.action_id = a.action_id"
+	" WHERE a.action_id = $1";
 
 #define N_COLUMNS 17
 
@@ -65,22 +65,12 @@ static const char *const update_sql =
  * ---------------------------------------------------------------------
  */
 
-static char *
-read_text(int column, MemoryContext context)
-{
-	char	   *value = SPI_getvalue(SPI_tuptable->vals[0],
-									 SPI_tuptable->tupdesc, column);
-
-	return value == NULL ? NULL : MemoryContextStrdup(context, value);
-}
-
 /* A value by value; 0 for NULL. */
 static Datum
 read_plain(int column)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = webhook_statement_value(0, column, &isnull);
 
 	return isnull ? (Datum) 0 : value;
 }
@@ -90,8 +80,7 @@ static void *
 read_copy(int column, int typlen, MemoryContext context)
 {
 	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
+	Datum		value = webhook_statement_value(0, column, &isnull);
 	MemoryContext old;
 
 	if (isnull)
@@ -112,36 +101,37 @@ read_row(MemoryContext context)
 
 	row->action_id = DatumGetInt32(read_plain(1));
 	row->workflow_id = DatumGetInt32(read_plain(2));
-	row->workflow = read_text(3, context);
+	row->workflow = webhook_statement_copy_text(0, 3, context);
 	row->module = DatumGetObjectId(read_plain(4));
 	row->owner = DatumGetObjectId(read_plain(5));
-	row->title = read_text(6, context);
-	row->description = read_text(7, context);
-	row->url = read_text(8, context);
-	row->method = read_text(9, context);
-	row->content_type = read_text(10, context);
-	row->parameters = read_text(11, context);
-	row->username = read_text(12, context);
-	row->headers = read_text(13, context);
-	row->client_certificate = read_text(14, context);
+	row->title = webhook_statement_copy_text(0, 6, context);
+	row->description = webhook_statement_copy_text(0, 7, context);
+	row->url = webhook_statement_copy_text(0, 8, context);
+	row->method = webhook_statement_copy_text(0, 9, context);
+	row->content_type = webhook_statement_copy_text(0, 10, context);
+	row->parameters = webhook_statement_copy_text(0, 11, context);
+	row->username = webhook_statement_copy_text(0, 12, context);
+	row->headers = webhook_statement_copy_text(0, 13, context);
+	row->client_certificate = webhook_statement_copy_text(0, 14, context);
 	row->timeout = read_copy(15, sizeof(Interval), context);
 	row->retry_schedule = read_copy(16, -1, context);
 	row->ordered = DatumGetBool(read_plain(17));
 	row->max_in_flight = DatumGetInt32(read_plain(18));
 	row->rate_limit = DatumGetInt32(read_plain(19));
 	row->enabled = DatumGetBool(read_plain(20));
-	row->password = read_text(21, context);
-	row->signing_secret = read_text(22, context);
-	row->previous_secret = read_text(23, context);
+	row->password = webhook_statement_copy_text(0, 21, context);
+	row->signing_secret = webhook_statement_copy_text(0, 22, context);
+	row->previous_secret = webhook_statement_copy_text(0, 23, context);
 	row->previous_until = DatumGetTimestampTz(read_plain(24));
-	row->computed = read_copy(25, -1, context);
+	row->computed = webhook_statement_copy_jsonb(0, 25, context);
 	return row;
 }
 
 WebhookActionRow *
 webhook_action_table_read(int32 action_id, bool for_update)
 {
-	static SPIPlanPtr plans[2] = {NULL, NULL};
+	static SPIPlanPtr lock_plan = NULL;
+	static SPIPlanPtr plan = NULL;
 	MemoryContext context = CurrentMemoryContext;
 	WebhookActionRow *row = NULL;
 	Oid			types[1] = {INT4OID};
@@ -151,9 +141,12 @@ webhook_action_table_read(int32 action_id, bool for_update)
 	values[0] = Int32GetDatum(action_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_run(&plans[for_update],
-						  for_update ? READ_ACTION " FOR UPDATE OF a" : READ_ACTION,
-						  1, types, values, NULL);
+	/* By a statement of its own: what was waited for has other secrets, too. */
+	if (for_update)
+		webhook_statement_run(&lock_plan,
+							  "SELECT FROM webhook.action WHERE action_id = $1 FOR UPDATE",
+							  1, types, values, NULL);
+	webhook_statement_run(&plan, read_sql, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		row = read_row(context);
 	SPI_finish();
@@ -166,7 +159,7 @@ webhook_action_table_list(int32 workflow_id, bool only_computing)
 {
 	static SPIPlanPtr plan = NULL;
 	MemoryContext context = CurrentMemoryContext;
-	List	   *actions = NIL;
+	List	   *actions;
 	Oid			types[2] = {INT4OID, BOOLOID};
 	Datum		values[2];
 	WebhookScope scope;
@@ -178,15 +171,7 @@ webhook_action_table_list(int32 workflow_id, bool only_computing)
 	webhook_statement_run(&plan, "SELECT action_id FROM webhook.action"
 						  " WHERE workflow_id = $1 AND (computed IS NOT NULL OR NOT $2)"
 						  " ORDER BY action_id", 2, types, values, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-
-		actions = lappend_int(actions,
-							  DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
-		MemoryContextSwitchTo(old);
-	}
+	actions = webhook_statement_ints(context);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return actions;
@@ -319,17 +304,15 @@ webhook_action_table_insert(const WebhookActionRow *row)
 {
 	Datum		values[N_COLUMNS] = {0};
 	char		nulls[N_COLUMNS];
-	Oid			types[N_COLUMNS];
 	WebhookScope scope;
 	int32		action_id;
 
 	fill_columns(row, values, nulls);
-	memcpy(types, column_types, sizeof(types));
 	values[1] = Int32GetDatum(row->workflow_id);
 	nulls[0] = 'n';
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	webhook_statement_execute(insert_sql, N_COLUMNS, types, values, nulls);
+	webhook_statement_execute(insert_sql, N_COLUMNS, column_types, values, nulls);
 	action_id = DatumGetInt32(read_plain(1));
 	write_secrets(action_id, row);
 	SPI_finish();
@@ -354,6 +337,24 @@ webhook_action_table_update(const WebhookActionRow *row)
 	SPI_connect();
 	webhook_statement_execute(update_sql, N_COLUMNS, types, values, nulls);
 	write_secrets(row->action_id, row);
+	SPI_finish();
+	webhook_scope_leave(&scope);
+}
+
+void
+webhook_action_table_set_computed(int32 action_id, Jsonb *computed)
+{
+	Oid			types[2] = {INT4OID, JSONBOID};
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	WebhookScope scope;
+
+	values[0] = Int32GetDatum(action_id);
+	set_pointer(computed, &values[1], &nulls[1]);
+	webhook_scope_enter(&scope, webhook_catalog_owner());
+	SPI_connect();
+	webhook_statement_execute("UPDATE webhook.action SET computed = $2 WHERE action_id = $1",
+							  2, types, values, nulls);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 }

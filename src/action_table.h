@@ -62,7 +62,12 @@ extern List *webhook_action_table_list(int32 workflow_id, bool only_computing);
 
 /* Returns action_id. */
 extern int32 webhook_action_table_insert(const WebhookActionRow *row);
+
+/* The row has been read to be updated. */
 extern void webhook_action_table_update(const WebhookActionRow *row);
+
+/* What was compiled anew; whatever else others are changing stays. */
+extern void webhook_action_table_set_computed(int32 action_id, Jsonb *computed);
 
 /* What is still to be sent fails. */
 extern void webhook_action_table_delete(int32 action_id);

@@ -158,9 +158,12 @@ webhook_catalog_relation(WebhookRelation which)
 	}
 	if (!OidIsValid(relation_oids[which]))
 	{
-		Oid			nspoid = get_namespace_oid("webhook", true);
+		Oid			nspoid;
 		Oid			relid = InvalidOid;
 
+		/* First: no invalidation may come between the look-up and its note. */
+		check_version();
+		nspoid = get_namespace_oid("webhook", true);
 		if (OidIsValid(nspoid))
 			relid = get_relname_relid(relation_names[which], nspoid);
 		if (!OidIsValid(relid))
@@ -169,7 +172,6 @@ webhook_catalog_relation(WebhookRelation which)
 					 errmsg("relation \"webhook.%s\" does not exist",
 							relation_names[which]),
 					 errhint("Is the extension \"webhook\" installed in this database?")));
-		check_version();
 		relation_oids[which] = relid;
 	}
 	return relation_oids[which];

@@ -54,6 +54,17 @@ is_written_alike(Oid from, Oid to)
 	}
 }
 
+static bool
+is_written_like(Oid from, const TypeName *name)
+{
+	Type		to = LookupTypeName(NULL, name, NULL, true);
+	bool		result = to != NULL && is_written_alike(from, typeTypeId(to));
+
+	if (to != NULL)
+		ReleaseSysCache(to);
+	return result;
+}
+
 /*
  * Does a record keep its record_id when a column of the key gets this type?
  * USING may but cast the column.
@@ -63,28 +74,18 @@ is_key_kept(AlterTableCmd *cmd, Oid type)
 {
 	ColumnDef  *def = castNode(ColumnDef, cmd->def);
 	Node	   *using = def->raw_default;
-	Type		tuple;
-	bool		result = false;
 
 	while (using != NULL && IsA(using, TypeCast))
 	{
-		tuple = LookupTypeName(NULL, ((TypeCast *) using)->typeName, NULL, true);
-		if (tuple == NULL || !is_written_alike(type, typeTypeId(tuple)))
+		if (!is_written_like(type, ((TypeCast *) using)->typeName))
 			return false;
-		ReleaseSysCache(tuple);
 		using = ((TypeCast *) using)->arg;
 	}
 	if (using != NULL &&
 		(!IsA(using, ColumnRef) ||
 		 !equal(((ColumnRef *) using)->fields, list_make1(makeString(cmd->name)))))
 		return false;
-	tuple = LookupTypeName(NULL, def->typeName, NULL, true);
-	if (tuple != NULL)
-	{
-		result = is_written_alike(type, typeTypeId(tuple));
-		ReleaseSysCache(tuple);
-	}
-	return result;
+	return is_written_like(type, def->typeName);
 }
 
 /* The columns (AlterTableCmd *) that a command drops or gives another type. */

@@ -44,9 +44,12 @@ typedef bool WebhookUpdateIndexes;
 	((attr)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 #define webhook_generation_expression(rel, attnum) \
 	build_generation_expression(rel, attnum)
+#define webhook_expand_generated(node, rel, varno) \
+	expand_generated_columns_in_expr(node, rel, varno)
 #else
 #define webhook_is_virtual(attr) false
 #define webhook_generation_expression(rel, attnum) NULL
+#define webhook_expand_generated(node, rel, varno) (node)
 #endif
 
 /* PostgreSQL 17 has intervals without an end. */

@@ -171,7 +171,11 @@ webhook_computed_release(WebhookComputed *computed)
 typedef struct Evaluation
 {
 	WebhookComputed *computed;
-	ParamListInfo params;
+	Relation	module;
+	Relation	rel;			/* the module, or a partition of it */
+	HeapTuple	tuple;			/* of rel */
+	HeapTuple	old_tuple;		/* NULL: none */
+	ParamListInfo params;		/* NULL: not yet made */
 	Jsonb	  **values;
 	int			next;			/* being computed */
 	MemoryContext context;		/* for the values */
@@ -209,23 +213,6 @@ evaluate_value(Evaluation *evaluation, ComputedValue *value)
 	return result;
 }
 
-/* All that are left; an error leaves "next" at the one that raised it. */
-static void
-evaluate_rest(void *arg)
-{
-	Evaluation *evaluation = arg;
-	WebhookComputed *computed = evaluation->computed;
-	WebhookScope scope;
-
-	webhook_scope_enter(&scope, computed->owner);
-	SPI_connect();
-	for (; evaluation->next < computed->n; evaluation->next++)
-		evaluation->values[evaluation->next] =
-			evaluate_value(evaluation, &computed->values[evaluation->next]);
-	SPI_finish();
-	webhook_scope_leave(&scope);
-}
-
 /*
  * The row as the module has it: the columns of a partition may be in another
  * order.
@@ -235,10 +222,47 @@ convert_tuple(HeapTuple tuple, Relation rel, Relation module)
 {
 	TupleConversionMap *map;
 
-	if (tuple == NULL || rel == module)
+	if (tuple == NULL)
+		return NULL;
+	tuple = webhook_record_complete(rel, tuple);
+	if (rel == module)
 		return tuple;
 	map = convert_tuples_by_name(RelationGetDescr(rel), RelationGetDescr(module));
 	return map == NULL ? tuple : execute_attr_map_tuple(tuple, map);
+}
+
+/* They last as long as the values do. */
+static void
+make_params(Evaluation *evaluation)
+{
+	Relation	rel = evaluation->rel;
+	Relation	module = evaluation->module;
+	MemoryContext old = MemoryContextSwitchTo(evaluation->context);
+
+	evaluation->params =
+		webhook_expression_params(RelationGetDescr(module),
+								  convert_tuple(evaluation->tuple, rel, module),
+								  convert_tuple(evaluation->old_tuple, rel, module));
+	MemoryContextSwitchTo(old);
+}
+
+/* All that are left; an error leaves "next" at the one that raised it. */
+static void
+evaluate_rest(void *arg)
+{
+	Evaluation *evaluation = arg;
+	WebhookComputed *computed = evaluation->computed;
+	WebhookScope scope;
+
+	webhook_scope_enter(&scope, computed->owner);
+	if (evaluation->params == NULL)
+		make_params(evaluation);
+	SPI_connect();
+	for (; evaluation->next < computed->n; evaluation->next++)
+		evaluation->values[evaluation->next] =
+			evaluate_value(evaluation, &computed->values[evaluation->next]);
+	SPI_finish();
+	webhook_scope_leave(&scope);
 }
 
 static void
@@ -262,15 +286,14 @@ webhook_computed_evaluate(WebhookComputed *computed, Relation rel,
 						  HeapTuple tuple, HeapTuple old_tuple,
 						  Jsonb **values, char **errors)
 {
-	Relation	module = table_open(computed->module, AccessShareLock);
 	Evaluation	evaluation = {computed};
 	bool		was_running = computed->is_running;
 	int			level = webhook_record_enter_output();
 
-	evaluation.params =
-		webhook_expression_params(RelationGetDescr(module),
-								  convert_tuple(tuple, rel, module),
-								  convert_tuple(old_tuple, rel, module));
+	evaluation.module = table_open(computed->module, AccessShareLock);
+	evaluation.rel = rel;
+	evaluation.tuple = tuple;
+	evaluation.old_tuple = old_tuple;
 	evaluation.values = values;
 	evaluation.context = CurrentMemoryContext;
 	memset(errors, 0, computed->n * sizeof(char *));
@@ -294,7 +317,7 @@ webhook_computed_evaluate(WebhookComputed *computed, Relation rel,
 	}
 	PG_END_TRY();
 	webhook_record_leave_output(level);
-	table_close(module, NoLock);
+	table_close(evaluation.module, NoLock);
 }
 
 /* SQL NULL is JSON's null. */

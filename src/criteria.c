@@ -27,7 +27,6 @@
 #include "parser/parse_expr.h"
 #include "parser/parse_node.h"
 #include "rewrite/rewriteManip.h"
-#include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 

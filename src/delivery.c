@@ -31,6 +31,7 @@
 #include "record.h"
 #include "request.h"
 #include "slot.h"
+#include "statement.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -67,15 +68,10 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls,
 	uint64		processed;
 
 	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, n, types, values, nulls);
 	processed = SPI_processed;
 	if (first != NULL && processed > 0)
-	{
-		*first = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		if (*first != NULL)
-			*first = MemoryContextStrdup(context, *first);
-	}
+		*first = webhook_statement_copy_text(0, 1, context);
 	SPI_finish();
 	return processed;
 }
@@ -113,7 +109,6 @@ change_delivery(int64 log_id, const char *sql)
 	WebhookScope scope;
 	char	   *state = NULL;
 
-	check_visible(log_id);
 	values[0] = Int64GetDatum(log_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	if (execute(sql, 1, types, values, NULL, NULL) == 0 &&
@@ -179,6 +174,7 @@ cancel(PG_FUNCTION_ARGS)
 	int64		log_id = PG_GETARG_INT64(0);
 	char	   *state;
 
+	check_visible(log_id);
 	state = change_delivery(log_id,
 							"UPDATE webhook.webhook_log SET status = 'Failed',"
 							" retry_at = NULL, completed_at = clock_timestamp(),"
@@ -223,31 +219,26 @@ Datum
 retry_failed(PG_FUNCTION_ARGS)
 {
 	Oid			types[5] = {INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID, INT8OID};
-	Datum		values[5] = {0};
-	char		nulls[5] = {'n', 'n', ' ', ' ', ' '};
+	Datum		values[5];
+	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	int32		action_id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	TimestampTz since = PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1);
 	WebhookScope scope;
 	uint64		n = 0;
 	int64		first;
 	int64		last;
 	bool		is_computed;
 
-	if (!PG_ARGISNULL(0))
-	{
-		values[0] = PG_GETARG_DATUM(0);
-		nulls[0] = ' ';
-	}
-	if (!PG_ARGISNULL(1))
-	{
-		values[1] = PG_GETARG_DATUM(1);
-		nulls[1] = ' ';
-	}
+	nulls[0] = PG_ARGISNULL(0) ? 'n' : ' ';
+	values[0] = Int32GetDatum(action_id);
+	nulls[1] = PG_ARGISNULL(1) ? 'n' : ' ';
+	values[1] = TimestampTzGetDatum(since);
 	values[2] = ObjectIdGetDatum(GetUserId());
 
 	/* The same rows as the policy on the log shows the caller. */
 	webhook_scope_enter(&scope, webhook_catalog_owner());
-	webhook_progress_start("retry_failed", 0,
-						   PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0));
-	is_computed = webhook_recompute_is_wanted(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0));
+	webhook_progress_start("retry_failed", 0, action_id);
+	is_computed = webhook_recompute_is_wanted(action_id);
 	if (find_range(&first, &last))
 	{
 		int64		step = Max(RETRY_STEP, (last - first) / MAX_RETRY_STEPS);
@@ -258,9 +249,7 @@ retry_failed(PG_FUNCTION_ARGS)
 
 			webhook_progress_update(from - first, last - first + 1);
 			if (is_computed)
-				webhook_recompute_failed(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0),
-										 PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1),
-										 scope.user, from, to);
+				webhook_recompute_failed(action_id, since, scope.user, from, to);
 			values[3] = Int64GetDatum(from);
 			values[4] = Int64GetDatum(to);
 			n += execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
@@ -438,6 +427,8 @@ test(PG_FUNCTION_ARGS)
 			" VALUES ($1, $2, $3, 'MANUAL', $4, $5, clock_timestamp(), $6, $7, $8)"
 			" RETURNING log_id", 8, types, values, nulls, &log_id);
 	webhook_scope_leave(&scope);
+	if (log_id == NULL)
+		PG_RETURN_NULL();		/* a trigger of somebody's has made away with it */
 	PG_RETURN_INT64(strtoi64(log_id, NULL, 10));
 }
 

@@ -149,11 +149,7 @@ read_rows(const char *sql, int n_args, Oid *types, Datum *values, int n_columns)
 		MemoryContext old;
 
 		for (int j = 0; j < n_columns; j++)
-		{
-			char	   *value = webhook_statement_text(i, j + 1);
-
-			row[j] = value == NULL ? NULL : MemoryContextStrdup(context, value);
-		}
+			row[j] = webhook_statement_copy_text(i, j + 1, context);
 		old = MemoryContextSwitchTo(context);
 		rows = lappend(rows, row);
 		MemoryContextSwitchTo(old);

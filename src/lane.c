@@ -22,6 +22,7 @@
 #include "shared_action.h"
 #include "storage/ipc.h"
 #include "subtransaction.h"
+#include "text.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"

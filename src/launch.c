@@ -190,13 +190,13 @@ webhook_launch_is_blocked(Oid database)
 }
 
 bool
-webhook_launch_take_requests(Oid *databases, int max, int *n)
+webhook_launch_take_requests(Oid *databases, int *n)
 {
 	bool		any;
 
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
-	any = webhook_shared->any_request || webhook_shared->n_requests > max;
-	*n = Min(webhook_shared->n_requests, max);
+	any = webhook_shared->any_request;
+	*n = webhook_shared->n_requests;
 	memcpy(databases, webhook_shared->requests, *n * sizeof(Oid));
 	webhook_shared->n_requests = 0;
 	webhook_shared->any_request = false;

@@ -30,7 +30,7 @@ extern void webhook_launch_started(void);
 extern void webhook_launch_attach(void);
 extern bool webhook_launch_is_blocked(Oid database);
 
-/* Take the databases that asked for a worker; true: any may have. */
-extern bool webhook_launch_take_requests(Oid *databases, int max, int *n);
+/* Take the databases (up to WEBHOOK_MAX_REQUESTS) that asked for a worker; true: any may have. */
+extern bool webhook_launch_take_requests(Oid *databases, int *n);
 
 #endif							/* WEBHOOK_LAUNCH_H */

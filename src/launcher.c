@@ -348,9 +348,9 @@ tend_workers(void)
 static void
 take_requests(void)
 {
-	Oid			databases[64];
+	Oid			databases[WEBHOOK_MAX_REQUESTS];
 	int			n;
-	bool		any = webhook_launch_take_requests(databases, lengthof(databases), &n);
+	bool		any = webhook_launch_take_requests(databases, &n);
 	HASH_SEQ_STATUS scan;
 	Charge	   *charge;
 

@@ -34,11 +34,11 @@
 #include "mail_digest.h"
 #include "mail_note.h"
 #include "mail_text.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "sender.h"
 #include "settings.h"
 #include "statement.h"
+#include "text.h"
 #include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -196,7 +196,7 @@ set_credentials(WebhookMail *mail, const char *username, const char *password)
 static char *
 copy_utf8(const char *text)
 {
-	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
+	char	   *utf8 = webhook_utf8(text, strlen(text));
 
 	return utf8 == text ? pstrdup(text) : utf8;
 }

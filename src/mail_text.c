@@ -19,6 +19,7 @@
 #include "lib/stringinfo.h"
 #include "mail_text.h"
 #include "mb/pg_wchar.h"
+#include "text.h"
 
 #define MAX_ADDRESS 254
 #define LINE_BYTES 57			/* make 76 characters of base64 */
@@ -151,7 +152,7 @@ append_mailbox(StringInfo out, const char *from, const char *address)
 static char *
 to_utf8(const char *text)
 {
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
+	return webhook_utf8(text, strlen(text));
 }
 
 char *

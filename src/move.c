@@ -26,14 +26,15 @@
 #include "access/tupconvert.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "move.h"
 #include "nodes/makefuncs.h"
 #include "nodes/primnodes.h"
 #include "rewrite/prs2lock.h"
+#include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -188,9 +189,10 @@ find_update_trigger(TriggerData *trigdata)
 
 /* Evaluate a trigger's WHEN clause as TriggerEnabled in trigger.c does. */
 static bool
-check_criteria(Trigger *trigger, TupleDesc desc, HeapTuple old_tuple,
+check_criteria(Trigger *trigger, Relation rel, HeapTuple old_tuple,
 			   HeapTuple new_tuple)
 {
+	TupleDesc	desc = RelationGetDescr(rel);
 	EState	   *estate;
 	ExprContext *econtext;
 	Node	   *qual;
@@ -202,6 +204,8 @@ check_criteria(Trigger *trigger, TupleDesc desc, HeapTuple old_tuple,
 	estate = CreateExecutorState();
 	econtext = GetPerTupleExprContext(estate);
 	qual = stringToNode(trigger->tgqual);
+	qual = webhook_expand_generated(qual, rel, PRS2_OLD_VARNO);
+	qual = webhook_expand_generated(qual, rel, PRS2_NEW_VARNO);
 	ChangeVarNodes(qual, PRS2_OLD_VARNO, INNER_VAR, 0);
 	ChangeVarNodes(qual, PRS2_NEW_VARNO, OUTER_VAR, 0);
 	econtext->ecxt_innertuple = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
@@ -237,7 +241,7 @@ webhook_move_take(int32 workflow_id, TriggerData *trigdata, bool *matches)
 
 	trigger = find_update_trigger(trigdata);
 	if (trigger != NULL)
-		*matches = check_criteria(trigger, desc, old_tuple,
+		*matches = check_criteria(trigger, trigdata->tg_relation, old_tuple,
 								  trigdata->tg_trigtuple);
 	return old_tuple;
 }

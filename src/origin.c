@@ -29,7 +29,7 @@
 #include "miscadmin.h"
 #include "origin.h"
 #include "owner.h"
-#include "utils/builtins.h"
+#include "statement.h"
 
 PG_FUNCTION_INFO_V1(resume);
 
@@ -43,8 +43,7 @@ execute(const char *sql)
 	values[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[1] = ObjectIdGetDatum(MyDatabaseId);
 	values[2] = ObjectIdGetDatum(get_extension_oid("webhook", false));
-	if (SPI_execute_with_args(sql, 3, types, values, NULL, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, 3, types, values, NULL);
 	return SPI_processed;
 }
 

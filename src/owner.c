@@ -176,10 +176,8 @@ read_computed(int32 workflow_id)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		bool		isnull;
-		Datum		value = webhook_statement_value(i, 1, &isnull);
 
-		result = lappend(result, DatumGetJsonbPCopy(value));
+		result = lappend(result, webhook_statement_copy_jsonb(i, 1, context));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -195,8 +193,7 @@ execute_for_roles(const char *sql, Oid old_role, Oid new_role)
 	values[0] = ObjectIdGetDatum(old_role);
 	values[1] = ObjectIdGetDatum(new_role);
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 2, types, values, NULL, false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, 2, types, values, NULL);
 	SPI_finish();
 }
 

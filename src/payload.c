@@ -28,7 +28,6 @@ typedef struct ParseState
 	List	   *stack;			/* of WebhookNode *: open objects and arrays */
 	char	   *parameter;		/* name of the parameter at hand */
 	char	   *field;			/* name of the member at hand, or NULL */
-	JsonLexContext *lex;
 } ParseState;
 
 static const char *const type_names[] = {
@@ -144,6 +143,12 @@ fail_conflict(const char *parameter, const char *detail)
 			 errdetail("%s", detail)));
 }
 
+static bool
+is_container(WebhookNodeKind kind)
+{
+	return kind == WEBHOOK_NODE_OBJECT || kind == WEBHOOK_NODE_ARRAY;
+}
+
 static WebhookNode *
 find_member(const WebhookNode *object, const char *name)
 {
@@ -175,9 +180,9 @@ take_step(WebhookNode *parent, const char *step, WebhookNodeKind kind,
 		parent->children = lappend(parent->children, child);
 		return child;
 	}
-	if (kind != WEBHOOK_NODE_OBJECT && kind != WEBHOOK_NODE_ARRAY)
+	if (!is_container(kind))
 	{
-		if (child->kind == WEBHOOK_NODE_OBJECT || child->kind == WEBHOOK_NODE_ARRAY)
+		if (is_container(child->kind))
 			fail_conflict(parameter, "It is a value here, and has parts elsewhere.");
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -187,8 +192,7 @@ take_step(WebhookNode *parent, const char *step, WebhookNodeKind kind,
 	}
 	if (child->kind != kind)
 		fail_conflict(parameter,
-					  child->kind == WEBHOOK_NODE_OBJECT ||
-					  child->kind == WEBHOOK_NODE_ARRAY ?
+					  is_container(child->kind) ?
 					  "A whole-number step makes an array, any other an object; there can't be both." :
 					  "It has parts here, and is a value elsewhere.");
 	return child;
@@ -245,8 +249,7 @@ place_value(ParseState *state, WebhookNode *value)
 	}
 	if (is_attribute)
 	{
-		if (last[1] == '\0' || value->children != NIL ||
-			value->kind == WEBHOOK_NODE_OBJECT || value->kind == WEBHOOK_NODE_ARRAY)
+		if (last[1] == '\0' || is_container(value->kind))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("parameter \"%s\" can't be an attribute", state->parameter),
@@ -433,7 +436,6 @@ webhook_payload_compile(const char *parameters, WebhookContentType type)
 
 	state.type = type;
 	state.root = make_node(WEBHOOK_NODE_OBJECT, NULL);
-	state.lex = webhook_make_json_lexer(cstring_to_text(parameters), true);
 	actions.semstate = &state;
 	actions.object_start = on_object_start;
 	actions.object_end = on_container_end;
@@ -441,7 +443,8 @@ webhook_payload_compile(const char *parameters, WebhookContentType type)
 	actions.array_end = on_container_end;
 	actions.object_field_start = on_field;
 	actions.scalar = on_scalar;
-	pg_parse_json_or_ereport(state.lex, &actions);
+	pg_parse_json_or_ereport(webhook_make_json_lexer(cstring_to_text(parameters), true),
+							 &actions);
 
 	complete_arrays(state.root, "");
 	payload->root = state.root;
@@ -498,36 +501,4 @@ webhook_payload_render(const WebhookPayload *payload, const WebhookEvent *event,
 			webhook_payload_form(payload, event, body);
 			break;
 	}
-}
-
-/* Valid UTF-8 of text in a database that does not know its encoding. */
-static char *
-repair_utf8(const char *text, int len)
-{
-	StringInfoData out;
-
-	initStringInfo(&out);
-	while (len > 0)
-	{
-		int			l = pg_utf_mblen((const unsigned char *) text);
-
-		if (l <= len && pg_utf8_islegal((const unsigned char *) text, l))
-			appendBinaryStringInfo(&out, text, l);
-		else
-		{
-			appendStringInfoString(&out, "\357\277\275");	/* U+FFFD */
-			l = 1;
-		}
-		text += l;
-		len -= l;
-	}
-	return out.data;
-}
-
-char *
-webhook_utf8(const char *text, int len)
-{
-	if (GetDatabaseEncoding() == PG_SQL_ASCII)
-		return repair_utf8(text, len);
-	return pg_server_to_any(text, len, PG_UTF8);
 }

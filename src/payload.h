@@ -89,7 +89,4 @@ extern void webhook_payload_form(const WebhookPayload *payload,
  */
 extern char *webhook_xml_name(const char *text);
 
-/* Text of the server's encoding as UTF-8; returns text itself if it is. */
-extern char *webhook_utf8(const char *text, int len);
-
 #endif							/* WEBHOOK_PAYLOAD_H */

@@ -15,7 +15,7 @@
 
 #include "miscadmin.h"
 #include "payload.h"
-#include "utils/builtins.h"
+#include "text.h"
 
 static void write_jsonb(StringInfo name, const JsonbValue *value, StringInfo out);
 

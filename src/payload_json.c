@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "payload.h"
+#include "text.h"
 #include "utils/json.h"
 
 static void

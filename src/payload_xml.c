@@ -17,6 +17,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "payload.h"
+#include "text.h"
 
 #define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
 

@@ -33,6 +33,31 @@ webhook_process_describe(BackgroundWorker *process, const char *name,
 	strlcpy(process->bgw_type, name, BGW_MAXLEN);
 }
 
+void
+webhook_process_set(const char *name, const char *value)
+{
+	if (GetConfigOption(name, true, false) != NULL)
+		SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+webhook_process_set_common(void)
+{
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
+	webhook_process_set("role", "none");
+	webhook_process_set("exit_on_error", "off");
+	webhook_process_set("search_path", "pg_catalog, pg_temp");
+	webhook_process_set("default_transaction_read_only", "off");
+	webhook_process_set("default_transaction_isolation", "read committed");
+	webhook_process_set("default_transaction_deferrable", "off");
+	webhook_process_set("session_replication_role", "origin");
+	webhook_process_set("statement_timeout", "0");
+	webhook_process_set("lock_timeout", "0");
+	webhook_process_set("idle_in_transaction_session_timeout", "0");
+	webhook_process_set("idle_session_timeout", "0");
+	webhook_process_set("transaction_timeout", "0");	/* PostgreSQL 17 */
+}
+
 bool
 webhook_process_start(BackgroundWorker *process, int slot,
 					  BackgroundWorkerHandle **handle)
@@ -45,11 +70,4 @@ webhook_process_start(BackgroundWorker *process, int slot,
 	is_started = RegisterDynamicBackgroundWorker(process, handle);
 	MemoryContextSwitchTo(old);
 	return is_started;
-}
-
-void
-webhook_process_be_superuser(void)
-{
-	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
-	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 }

@@ -17,17 +17,21 @@
 extern void webhook_process_describe(BackgroundWorker *process, const char *name,
 									 const char *function);
 
+/* In the process: a setting, if this version of PostgreSQL has it. */
+extern void webhook_process_set(const char *name, const char *value);
+
+/*
+ * Those that are meant for users' sessions, and must not stop the process.  Nor
+ * must it be who the database would have its sessions be: by ALTER DATABASE, the
+ * settings role and session_authorization.
+ */
+extern void webhook_process_set_common(void);
+
 /*
  * Start it on a slot of shared memory.  The handle lives until it is pfree'd.
  * False: there are too many background workers.
  */
 extern bool webhook_process_start(BackgroundWorker *process, int slot,
 								  BackgroundWorkerHandle **handle);
-
-/*
- * Be who it was begun as, whoever the database would have its sessions be: by
- * ALTER DATABASE, the settings role and session_authorization.
- */
-extern void webhook_process_be_superuser(void);
 
 #endif							/* WEBHOOK_PROCESS_H */

@@ -69,20 +69,11 @@ webhook_queue_actions(void)
 {
 	static SPIPlanPtr plan = NULL;
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	List	   *actions = NIL;
+	List	   *actions;
 
 	SPI_connect();
 	webhook_statement_run(&plan, actions_sql, 0, NULL, NULL, NULL);
-	old = MemoryContextSwitchTo(context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		actions = lappend_int(actions,
-							  DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
-	}
-	MemoryContextSwitchTo(old);
+	actions = webhook_statement_ints(context);
 	SPI_finish();
 	return actions;
 }

@@ -19,9 +19,11 @@
 #include "guard.h"
 #include "name.h"
 #include "recompute.h"
+#include "statement.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define BATCH_SIZE 100
 
@@ -36,19 +38,6 @@ typedef struct Lacking
 	Jsonb	   *compiled;
 } Lacking;
 
-static Jsonb *
-copy_jsonb(int column, MemoryContext context)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[0],
-									  SPI_tuptable->tupdesc, column, &isnull);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Jsonb	   *result = isnull ? NULL : DatumGetJsonbPCopy(value);
-
-	MemoryContextSwitchTo(old);
-	return result;
-}
-
 /* False: it lacks nothing. */
 static bool
 read_lacking(int64 log_id, Lacking *lacking)
@@ -61,26 +50,23 @@ read_lacking(int64 log_id, Lacking *lacking)
 
 	values[0] = Int64GetDatum(log_id);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT w.module::oid, w.owner::oid, l.record,"
+	webhook_statement_execute("SELECT w.module::oid, w.owner::oid, l.record,"
 							  " l.old_record, l.computed, a.computed"
 							  " FROM webhook.webhook_log l"
 							  " JOIN webhook.action a ON a.action_id = l.action_id"
 							  " JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
 							  " WHERE l.log_id = $1 AND l.record IS NOT NULL"
 							  " AND " WEBHOOK_LACKS_VALUES,
-							  1, types, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read delivery " INT64_FORMAT, log_id);
+							  1, types, values, NULL);
 	found = SPI_processed > 0;
 	if (found)
 	{
-		lacking->module = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
-														 SPI_tuptable->tupdesc, 1, &isnull));
-		lacking->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
-														SPI_tuptable->tupdesc, 2, &isnull));
-		lacking->record = copy_jsonb(3, context);
-		lacking->old_record = copy_jsonb(4, context);
-		lacking->known = copy_jsonb(5, context);
-		lacking->compiled = copy_jsonb(6, context);
+		lacking->module = DatumGetObjectId(webhook_statement_value(0, 1, &isnull));
+		lacking->owner = DatumGetObjectId(webhook_statement_value(0, 2, &isnull));
+		lacking->record = webhook_statement_copy_jsonb(0, 3, context);
+		lacking->old_record = webhook_statement_copy_jsonb(0, 4, context);
+		lacking->known = webhook_statement_copy_jsonb(0, 5, context);
+		lacking->compiled = webhook_statement_copy_jsonb(0, 6, context);
 	}
 	SPI_finish();
 	return found;
@@ -121,18 +107,15 @@ make_tuple(Jsonb *record, Relation module)
 }
 
 static void
-store(int64 log_id, Jsonb *computed)
+store(int64 log_id, const char *sql, Oid type, Datum value)
 {
-	Oid			types[2] = {INT8OID, JSONBOID};
+	Oid			types[2] = {INT8OID, type};
 	Datum		values[2];
 
 	values[0] = Int64GetDatum(log_id);
-	values[1] = JsonbPGetDatum(computed);
+	values[1] = value;
 	SPI_connect();
-	if (SPI_execute_with_args("UPDATE webhook.webhook_log SET computed = $2"
-							  " WHERE log_id = $1", 2, types, values, NULL,
-							  false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not store computed values");
+	webhook_statement_execute(sql, 2, types, values, NULL);
 	SPI_finish();
 }
 
@@ -156,29 +139,14 @@ webhook_recompute_one(int64 log_id)
 	computed = webhook_computed_once(lacking.compiled, lacking.known, lacking.owner,
 									 module, tuple, old_tuple);
 	table_close(module, NoLock);
-	store(log_id, computed);
+	store(log_id, "UPDATE webhook.webhook_log SET computed = $2 WHERE log_id = $1",
+		  JSONBOID, JsonbPGetDatum(computed));
 }
 
 static void
 recompute_guarded(void *arg)
 {
 	webhook_recompute_one(*(int64 *) arg);
-}
-
-static void
-store_error(int64 log_id, const char *error)
-{
-	Oid			types[2] = {INT8OID, TEXTOID};
-	Datum		values[2];
-
-	values[0] = Int64GetDatum(log_id);
-	values[1] = CStringGetTextDatum(error);
-	SPI_connect();
-	if (SPI_execute_with_args("UPDATE webhook.webhook_log SET error = $2"
-							  " WHERE log_id = $1", 2, types, values, NULL,
-							  false, 0) != SPI_OK_UPDATE)
-		elog(ERROR, "could not store an error");
-	SPI_finish();
 }
 
 /* The first deliveries of a range that lack something; returns how many. */
@@ -205,8 +173,7 @@ read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 	{
 		bool		isnull;
 
-		log_ids[i] = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
-												 SPI_tuptable->tupdesc, 1, &isnull));
+		log_ids[i] = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
 	}
 	SPI_finish();
 	return n;
@@ -259,7 +226,8 @@ webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role,
 			char	   *problem = webhook_guard_call(recompute_guarded, &log_ids[i]);
 
 			if (problem != NULL)
-				store_error(log_ids[i], problem);
+				store(log_ids[i], "UPDATE webhook.webhook_log SET error = $2 WHERE log_id = $1",
+					  TEXTOID, CStringGetTextDatum(problem));
 		}
 		values[0] = Int64GetDatum(log_ids[n - 1] + 1);
 		MemoryContextReset(context);

@@ -8,7 +8,7 @@
 #ifndef WEBHOOK_RECOMPUTE_H
 #define WEBHOOK_RECOMPUTE_H
 
-#include "utils/timestamp.h"
+#include "datatype/timestamp.h"
 
 /* A delivery l lacks something that its action a asks for. */
 #define WEBHOOK_LACKS_VALUES \

@@ -227,6 +227,31 @@ fill_generated(WebhookRecordSource *source, HeapTuple tuple, Datum *values,
 	ExecClearTuple(source->slot);
 }
 
+static void
+read_columns(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc,
+			 Datum *values, bool *nulls)
+{
+	heap_deform_tuple(tuple, desc, values, nulls);
+	if (source->generated != NULL)
+		fill_generated(source, tuple, values, nulls);
+}
+
+HeapTuple
+webhook_record_complete(Relation rel, HeapTuple tuple)
+{
+	WebhookRecordSource *source = webhook_record_source_find(rel);
+	TupleDesc	desc = RelationGetDescr(rel);
+	Datum	   *values;
+	bool	   *nulls;
+
+	if (source->generated == NULL)
+		return tuple;
+	values = palloc(desc->natts * sizeof(Datum));
+	nulls = palloc(desc->natts * sizeof(bool));
+	read_columns(source, tuple, desc, values, nulls);
+	return heap_form_tuple(desc, values, nulls);
+}
+
 /*
  * The same as to_jsonb makes of the row, which would look up each column's type
  * for each row.
@@ -238,9 +263,7 @@ convert_tuple(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	JsonbParseState *state = NULL;
 
-	heap_deform_tuple(tuple, desc, values, nulls);
-	if (source->generated != NULL)
-		fill_generated(source, tuple, values, nulls);
+	read_columns(source, tuple, desc, values, nulls);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < source->n_columns; i++)
 	{

@@ -27,6 +27,12 @@ typedef struct WebhookRecord
 extern void webhook_record_read(WebhookRecord *record, Relation rel,
 								HeapTuple tuple, HeapTuple old_tuple);
 
+/*
+ * A tuple with what is in none: the virtual generated columns of PostgreSQL 18.
+ * Returns the tuple itself where there are none; raises what computing them does.
+ */
+extern HeapTuple webhook_record_complete(Relation rel, HeapTuple tuple);
+
 /* Just the key as text; NULL: the module has no primary key. */
 extern char *webhook_record_id(Relation rel, HeapTuple tuple);
 

@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
@@ -25,7 +24,6 @@
 #include "parser/parse_coerce.h"
 #include "record_source.h"
 #include "rewrite/rewriteHandler.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -281,6 +279,7 @@ load_source(WebhookRecordSource *source, Relation rel)
 
 	context = AllocSetContextCreate(CacheMemoryContext, "webhook module",
 									ALLOCSET_SMALL_SIZES);
+	source->context = context;	/* whatever becomes of this */
 	old = MemoryContextSwitchTo(context);
 
 	source->is_guarded = false;
@@ -325,7 +324,6 @@ load_source(WebhookRecordSource *source, Relation rel)
 	load_columns(source, desc);
 	load_generated(source, rel);
 	MemoryContextSwitchTo(old);
-	source->context = context;
 	source->is_valid = true;
 }
 

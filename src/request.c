@@ -14,6 +14,7 @@
 #include "request.h"
 #include "settings.h"
 #include "signature.h"
+#include "text.h"
 #include "url.h"
 #include "utils/formatting.h"
 

@@ -32,7 +32,8 @@ typedef struct WebhookRequest
 /*
  * Render in the current memory context.  Raises
  * ERRCODE_PROGRAM_LIMIT_EXCEEDED if the body is larger than
- * webhook.max_payload_size, and what rendering raises.  Needs a transaction.
+ * webhook.max_payload_size, and what rendering raises.  In a database whose
+ * encoding isn't UTF-8 it needs a transaction.
  */
 extern WebhookRequest *webhook_request_render(const WebhookAction *action,
 											  const WebhookEvent *event);

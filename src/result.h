@@ -26,8 +26,8 @@ typedef struct WebhookSuccessor
 extern List *webhook_result_record(List *results, bool by_statement);
 
 /*
- * Record a single result without waiting for a lock on its row; false: the
- * row is locked by somebody.
+ * Lock a delivery's row without waiting; false: somebody has.  One that is gone
+ * keeps nobody waiting.
  */
 extern bool webhook_result_try_lock(int64 log_id);
 

@@ -34,7 +34,6 @@
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -193,31 +192,6 @@ run_workflow(PG_FUNCTION_ARGS)
  * ---------------------------------------------------------------------
  */
 
-/* Settings that are meant for users' sessions. */
-static void
-set_session_options(void)
-{
-	static const char *const options[][2] = {
-		{"exit_on_error", "off"},
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
-	};
-
-	webhook_process_be_superuser();
-	for (int i = 0; i < lengthof(options); i++)
-	{
-		if (GetConfigOption(options[i][0], true, false) != NULL)
-			SetConfigOption(options[i][0], options[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	}
-}
-
 static void
 begin(const char *activity)
 {
@@ -326,7 +300,7 @@ webhook_run_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	set_session_options();
+	webhook_process_set_common();
 	pgstat_report_appname("webhook run");
 	carry_out_guarded(database, &order);
 	proc_exit(0);

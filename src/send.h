@@ -55,7 +55,6 @@ typedef struct WebhookSend
 	int			resent;			/* times it was sent again at once, because a
 								 * kept connection ended without an answer */
 
-	struct WebhookTransfer *transfer;	/* sender's own */
 	struct WebhookSend *next;	/* sender's own */
 } WebhookSend;
 

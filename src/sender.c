@@ -49,7 +49,6 @@ push_done(WebhookSend *send)
 		allowed = Max(Min(allowed, n_in_flight) / 2, 1);
 	else if (allowed < webhook_network_capacity())
 		allowed++;
-	send->transfer = NULL;
 	send->next = NULL;
 	if (done_tail == NULL)
 		done_head = send;
@@ -97,7 +96,6 @@ start_transfer(WebhookSend *send, WebhookGate *gate)
 		webhook_transfer_release(t);
 		return false;
 	}
-	send->transfer = t;
 	return true;
 }
 
@@ -184,7 +182,6 @@ webhook_sender_send(WebhookSend *send)
 	send->started_at = GetCurrentTimestamp();
 	send->duration = 0;
 	send->resent = 0;
-	send->transfer = NULL;
 	n_in_flight++;
 
 	send->error = find_fault(send);

@@ -31,18 +31,15 @@ bool		webhook_enabled;
 int			webhook_workers_per_database;
 int			webhook_timeout;
 int			webhook_connect_timeout;
-char	   *webhook_retry_schedule;
 int			webhook_max_in_flight;
 int			webhook_max_in_flight_per_action;
 int			webhook_max_actions_per_workflow;
 int			webhook_log_retention;
 int			webhook_log_response_size;
 int			webhook_max_payload_size;
-char	   *webhook_allowed_networks;
 bool		webhook_allow_http;
 char	   *webhook_ca_file;
 char	   *webhook_proxy;
-char	   *webhook_proxy_networks;
 char	   *webhook_certificate_directory;
 char	   *webhook_databases;
 char	   *webhook_timezone;
@@ -50,7 +47,6 @@ char	   *webhook_smtp_url;
 char	   *webhook_smtp_username;
 const char *webhook_smtp_password;
 char	   *webhook_smtp_from;
-char	   *webhook_smtp_networks;
 int			webhook_mail_on;
 int			webhook_mail_interval;
 
@@ -59,6 +55,11 @@ const WebhookNetworks *webhook_networks;
 const WebhookNetworks *webhook_proxy_addresses;
 const WebhookNetworks *webhook_smtp_addresses;
 
+/* Their parsed forms count. */
+static char *retry_schedule_text;
+static char *allowed_networks_text;
+static char *proxy_networks_text;
+static char *smtp_networks_text;
 static char *log_retention_text;
 static char *mail_on_text;
 static char *smtp_password_text;	/* always empty */
@@ -420,7 +421,7 @@ define_deliveries(void)
 	define_string("webhook.retry_schedule",
 				  "Sets how long after each failed attempt the next one is made.",
 				  "A list of durations; empty means no retries. An action can set its own.",
-				  &webhook_retry_schedule, "1h, 2h, 4h", GUC_LIST_INPUT,
+				  &retry_schedule_text, "1h, 2h, 4h", GUC_LIST_INPUT,
 				  check_retry_schedule, assign_retry_schedule);
 	define_string("webhook.timezone",
 				  "Sets the time zone of schedules.",
@@ -457,7 +458,7 @@ define_network(void)
 	define_string("webhook.allowed_networks",
 				  "Lists the networks that are not public and may be sent to nonetheless.",
 				  "A list of CIDR blocks and addresses. Private, loopback, link-local, multicast and reserved addresses are refused otherwise.",
-				  &webhook_allowed_networks, "", GUC_LIST_INPUT,
+				  &allowed_networks_text, "", GUC_LIST_INPUT,
 				  check_networks, assign_allowed_networks);
 	define_bool("webhook.allow_http",
 				"Allows URLs that begin with http://, which are not encrypted.", NULL,
@@ -477,7 +478,7 @@ define_network(void)
 	define_string("webhook.proxy_networks",
 				  "Lists the networks in which the proxy may stand.",
 				  "A list of CIDR blocks and addresses; by default any address.",
-				  &webhook_proxy_networks, ANY_ADDRESS, GUC_LIST_INPUT,
+				  &proxy_networks_text, ANY_ADDRESS, GUC_LIST_INPUT,
 				  check_networks, assign_proxy_networks);
 }
 
@@ -504,7 +505,7 @@ define_mail(void)
 	define_string("webhook.smtp_networks",
 				  "Lists the networks in which the mail server may stand.",
 				  "A list of CIDR blocks and addresses; by default any address.",
-				  &webhook_smtp_networks, ANY_ADDRESS, GUC_LIST_INPUT,
+				  &smtp_networks_text, ANY_ADDRESS, GUC_LIST_INPUT,
 				  check_networks, assign_smtp_networks);
 	define_string("webhook.mail_on",
 				  "Sets which failures of a delivery are told by mail.",

@@ -30,18 +30,15 @@ extern bool webhook_enabled;
 extern int	webhook_workers_per_database;
 extern int	webhook_timeout;	/* ms */
 extern int	webhook_connect_timeout;	/* ms */
-extern char *webhook_retry_schedule;
 extern int	webhook_max_in_flight;
 extern int	webhook_max_in_flight_per_action;
 extern int	webhook_max_actions_per_workflow;
 extern int	webhook_log_retention;	/* seconds; 0: kept for ever */
 extern int	webhook_log_response_size;	/* bytes */
 extern int	webhook_max_payload_size;	/* bytes */
-extern char *webhook_allowed_networks;
 extern bool webhook_allow_http;
 extern char *webhook_ca_file;
 extern char *webhook_proxy;
-extern char *webhook_proxy_networks;
 extern char *webhook_certificate_directory;
 extern char *webhook_databases;
 extern char *webhook_timezone;
@@ -49,7 +46,6 @@ extern char *webhook_smtp_url;
 extern char *webhook_smtp_username;
 extern const char *webhook_smtp_password;
 extern char *webhook_smtp_from;
-extern char *webhook_smtp_networks;
 extern int	webhook_mail_on;	/* WEBHOOK_MAIL_* */
 extern int	webhook_mail_interval;	/* seconds */
 

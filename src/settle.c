@@ -59,7 +59,6 @@ typedef struct Trial
 {
 	bool		is_made;
 	bool		has_held;		/* the held ones were among them */
-	bool		has_finished;	/* and the others */
 	List	   *kept;			/* could not be settled */
 	int			n_settled;
 	bool		is_prevented;
@@ -367,7 +366,6 @@ webhook_settle_all(void)
 	if (is_prevented && !trial.has_held)
 		return NIL;
 	trial.is_made = true;
-	trial.has_finished = true;
 	if (trial.has_held)
 		single = list_copy(held);
 	if (is_careful || is_prevented)
@@ -409,8 +407,7 @@ note_trial(void)
 		is_prevented = trial.is_prevented;
 		is_failing = trial.is_failing || (is_failing && !trial.has_held);
 	}
-	if (held != trial.kept)
-		list_free(trial.kept);
+	list_free(trial.kept);
 	trial.kept = NIL;
 	list_free(finished);
 	finished = NIL;

@@ -226,10 +226,12 @@ webhook_slot_attach_run(int index)
 void
 webhook_slot_free_run(int index, int number)
 {
+	WebhookSlotInfo *info = &webhook_shared->slots[index].info;
+
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
-	/* It may be another's by now. */
-	if (webhook_shared->slots[index].info.number == number)
-		webhook_shared->slots[index].info.used = false;
+	/* It may be another's by now, which has the same number in its database. */
+	if (info->database == MyDatabaseId && info->number == number)
+		info->used = false;
 	LWLockRelease(webhook_shared->lock);
 }
 

@@ -90,7 +90,7 @@ extern void webhook_slot_attach_worker(int index, Oid *database, int *number);
 /* The same for a run's process: returns its database. */
 extern Oid	webhook_slot_attach_run(int index);
 
-/* A run that has ended, or was never begun. */
+/* A run of this database that has ended, or was never begun. */
 extern void webhook_slot_free_run(int index, int number);
 
 /* For others to see as the last error of a database's worker. */

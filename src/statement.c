@@ -61,6 +61,26 @@ webhook_statement_value(uint64 row, int column, bool *isnull)
 						 column, isnull);
 }
 
+char *
+webhook_statement_copy_text(uint64 row, int column, MemoryContext context)
+{
+	char	   *value = webhook_statement_text(row, column);
+
+	return value == NULL ? NULL : MemoryContextStrdup(context, value);
+}
+
+Jsonb *
+webhook_statement_copy_jsonb(uint64 row, int column, MemoryContext context)
+{
+	bool		isnull;
+	Datum		value = webhook_statement_value(row, column, &isnull);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Jsonb	   *result = isnull ? NULL : DatumGetJsonbPCopy(value);
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 List *
 webhook_statement_oids(MemoryContext context)
 {
@@ -73,6 +93,23 @@ webhook_statement_oids(MemoryContext context)
 
 		result = lappend_oid(result,
 							 DatumGetObjectId(webhook_statement_value(i, 1, &isnull)));
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+List *
+webhook_statement_ints(MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		result = lappend_int(result,
+							 DatumGetInt32(webhook_statement_value(i, 1, &isnull)));
 	}
 	MemoryContextSwitchTo(old);
 	return result;

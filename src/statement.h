@@ -10,6 +10,7 @@
 
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 
 /* Execute a statement; what can't be executed raises an error. */
 extern void webhook_statement_execute(const char *sql, int n, const Oid *types,
@@ -30,8 +31,13 @@ extern void webhook_statement_run(SPIPlanPtr *plan, const char *sql, int n,
 extern char *webhook_statement_text(uint64 row, int column);
 extern Datum webhook_statement_value(uint64 row, int column, bool *isnull);
 
-/* The OIDs in the first column of all its rows; the list is made in context. */
+/* The same, copied into a memory context that outlives SPI; NULL: it is null. */
+extern char *webhook_statement_copy_text(uint64 row, int column, MemoryContext context);
+extern Jsonb *webhook_statement_copy_jsonb(uint64 row, int column, MemoryContext context);
+
+/* The OIDs, or integers, in the first column of all its rows; the list is made in context. */
 extern List *webhook_statement_oids(MemoryContext context);
+extern List *webhook_statement_ints(MemoryContext context);
 
 /* An array of n values; "nulls" may be NULL. */
 extern Datum webhook_statement_array(Datum *values, bool *nulls, int n, Oid type);

@@ -19,7 +19,6 @@
 #include "lane.h"
 #include "queue.h"
 #include "survey.h"
-#include "utils/timestamp.h"
 
 #define INTERVAL_US (30 * USECS_PER_SEC)
 #define PAUSE_US (20 * INT64CONST(1000)) /* between those that replication asks for */

@@ -1,10 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * text.c
- *	  What strangers sent, made into text that the database can hold.
+ *	  Text on its way into the database and out of it.
  *
- * Runs in the worker.  An answer that could not be stored would make its
- * delivery be sent again and again; so everything can be stored.
+ * Runs in the worker, and in sessions that configure or preview.  An answer that
+ * could not be stored would make its delivery be sent again and again, and a mail
+ * that could not be sent would hold up all others; so everything can be stored, and
+ * sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,9 +20,9 @@
 #define MIN_SECRET 4			/* bytes */
 #define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
 
-/* Valid UTF-8 made of any bytes. */
+/* Valid UTF-8 made of any bytes; is_cut: but for a character that their end cuts. */
 static void
-repair_utf8(StringInfo out, const char *bytes, size_t len)
+repair_utf8(StringInfo out, const char *bytes, size_t len, bool is_cut)
 {
 	size_t		i = 0;
 
@@ -36,9 +38,9 @@ repair_utf8(StringInfo out, const char *bytes, size_t len)
 			continue;
 		}
 		l = pg_utf_mblen(p);
-		if (*p >= 0xc2 && i + l > len)
-			break;				/* cut by the end */
-		if (*p != 0 && l > 1 && pg_utf8_islegal(p, l))
+		if (is_cut && *p >= 0xc2 && i + l > len)
+			break;
+		if (*p != 0 && l > 1 && i + l <= len && pg_utf8_islegal(p, l))
 		{
 			appendBinaryStringInfo(out, (const char *) p, l);
 			i += l;
@@ -91,10 +93,22 @@ webhook_text_from_bytes(const char *bytes, size_t len)
 	StringInfoData utf8;
 
 	initStringInfo(&utf8);
-	repair_utf8(&utf8, bytes, len);
+	repair_utf8(&utf8, bytes, len, true);
 	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
 		return utf8.data;
 	return convert_to_server(utf8.data, utf8.len);
+}
+
+char *
+webhook_utf8(const char *text, int len)
+{
+	StringInfoData utf8;
+
+	if (GetDatabaseEncoding() != PG_SQL_ASCII)
+		return pg_server_to_any(text, len, PG_UTF8);
+	initStringInfo(&utf8);
+	repair_utf8(&utf8, text, len, false);
+	return utf8.data;
 }
 
 void

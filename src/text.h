@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * text.h
- *	  What strangers sent, made into text that the database can hold.
+ *	  Text on its way into the database and out of it.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +16,13 @@
  * whose encoding isn't UTF-8 it needs a transaction.
  */
 extern char *webhook_text_from_bytes(const char *bytes, size_t len);
+
+/*
+ * Text of the server's encoding as UTF-8; returns text itself if it is.  What is
+ * no UTF-8, in a database that does not know its encoding, becomes U+FFFD.  In
+ * one whose encoding isn't UTF-8 it needs a transaction.
+ */
+extern char *webhook_utf8(const char *text, int len);
 
 /*
  * Overwrite a secret with asterisks wherever it is in the bytes, and what the

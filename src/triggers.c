@@ -323,11 +323,14 @@ webhook_triggers_create(Relation module, int32 workflow_id,
 	webhook_scope_leave(&scope);
 }
 
-/* The workflow's triggers on the module itself (Trigger *). */
+/*
+ * The workflow's triggers on the module itself (Trigger *).  They are copies: the
+ * relation cache may read its own anew at each look-up in a catalog.
+ */
 static List *
 find_triggers(Relation module, int32 workflow_id, bool enqueue, bool forget)
 {
-	TriggerDesc *desc = module->trigdesc;
+	TriggerDesc *desc = CopyTriggerDesc(module->trigdesc);
 	Oid			enqueue_oid = enqueue ? find_function("enqueue") : InvalidOid;
 	Oid			forget_oid = forget ? find_function("forget") : InvalidOid;
 	List	   *result = NIL;
@@ -348,17 +351,13 @@ find_triggers(Relation module, int32 workflow_id, bool enqueue, bool forget)
 	return result;
 }
 
-void
-webhook_triggers_drop(Oid module, int32 workflow_id)
+static void
+drop_triggers(List *triggers)
 {
-	Relation	rel = try_relation_open(module, AccessExclusiveLock);
-	ObjectAddresses *addresses;
+	ObjectAddresses *addresses = new_object_addresses();
 	ListCell   *lc;
 
-	if (rel == NULL)
-		return;					/* the triggers went with it */
-	addresses = new_object_addresses();
-	foreach(lc, find_triggers(rel, workflow_id, true, true))
+	foreach(lc, triggers)
 	{
 		ObjectAddress address;
 
@@ -366,11 +365,23 @@ webhook_triggers_drop(Oid module, int32 workflow_id)
 						 ((Trigger *) lfirst(lc))->tgoid);
 		add_exact_object_address(&address, addresses);
 	}
-	relation_close(rel, NoLock);
 	performMultipleDeletions(addresses, DROP_RESTRICT,
 							 PERFORM_DELETION_INTERNAL);
 	free_object_addresses(addresses);
 	CommandCounterIncrement();
+}
+
+void
+webhook_triggers_drop(Oid module, int32 workflow_id)
+{
+	Relation	rel = try_relation_open(module, AccessExclusiveLock);
+	List	   *triggers;
+
+	if (rel == NULL)
+		return;					/* the triggers went with it */
+	triggers = find_triggers(rel, workflow_id, true, true);
+	relation_close(rel, NoLock);
+	drop_triggers(triggers);
 }
 
 void
@@ -512,23 +523,15 @@ webhook_triggers_watch_column(Relation module, int32 workflow_id,
 void
 webhook_triggers_release_key(Relation module, int32 workflow_id)
 {
-	ObjectAddresses *addresses = new_object_addresses();
+	List	   *triggers = NIL;
 	ListCell   *lc;
 
 	foreach(lc, find_triggers(module, workflow_id, false, true))
 	{
-		ObjectAddress address;
-
-		if (((Trigger *) lfirst(lc))->tgqual == NULL)
-			continue;
-		ObjectAddressSet(address, TriggerRelationId,
-						 ((Trigger *) lfirst(lc))->tgoid);
-		add_exact_object_address(&address, addresses);
+		if (((Trigger *) lfirst(lc))->tgqual != NULL)
+			triggers = lappend(triggers, lfirst(lc));
 	}
-	performMultipleDeletions(addresses, DROP_RESTRICT,
-							 PERFORM_DELETION_INTERNAL);
-	free_object_addresses(addresses);
-	CommandCounterIncrement();
+	drop_triggers(triggers);
 }
 
 void

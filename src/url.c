@@ -7,7 +7,8 @@
  * libcurl, which will read the URL in the end, judges it here as well: what a
  * session refuses would fail in the worker, but hours later.
  *
- * Runs in sessions that configure an action; no network is touched.
+ * Runs in sessions that configure an action, and at a delivery, for what was filled
+ * in; no network is touched.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,8 +16,8 @@
 
 #include <curl/curl.h>
 
-#include "payload.h"
 #include "settings.h"
+#include "text.h"
 #include "url.h"
 
 /* Is there such a part, and is it not empty? */

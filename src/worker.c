@@ -60,16 +60,6 @@ static void
 set_session_options(void)
 {
 	static const char *const options[][2] = {
-		{"exit_on_error", "off"},
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"idle_session_timeout", "0"},
-		{"transaction_timeout", "0"},	/* PostgreSQL 17 */
 		{"lock_timeout", "500ms"},
 		{"row_security", "off"},
 		{"temp_file_limit", "-1"},
@@ -86,13 +76,9 @@ set_session_options(void)
 		{"enable_mergejoin", "off"},
 	};
 
-	webhook_process_be_superuser();
+	webhook_process_set_common();
 	for (int i = 0; i < lengthof(options); i++)
-	{
-		if (GetConfigOption(options[i][0], true, false) == NULL)
-			continue;			/* not in this version */
-		SetConfigOption(options[i][0], options[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	}
+		webhook_process_set(options[i][0], options[i][1]);
 
 	/* Not overridden for good: what it is for others can still be asked. */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);

@@ -211,7 +211,7 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module,
 	if (with_owner_email)
 		check_owner_email(workflow, module, false);
 	if (!webhook_wanted_is_same(workflow->computed, computed))
-		webhook_workflow_table_update(workflow);
+		webhook_workflow_table_set_compiled(workflow);
 
 	/* The triggers follow what is renamed: so does what a run asks. */
 	if (!is_scheduled(workflow))
@@ -224,7 +224,7 @@ webhook_workflow_fit_columns(WebhookWorkflow *workflow, Relation module,
 		if (is_same_text(sql, workflow->condition_sql))
 			return;
 		workflow->condition_sql = sql;
-		webhook_workflow_table_update(workflow);
+		webhook_workflow_table_set_compiled(workflow);
 	}
 	else if (is_scheduled(workflow) || workflow->condition_sql != NULL)
 		webhook_run_check(workflow);

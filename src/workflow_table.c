@@ -14,66 +14,46 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "statement.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "workflow_table.h"
 
 static void
-execute_sql(const char *sql, int n, Oid *types, Datum *values,
+execute_sql(const char *sql, int n, const Oid *types, const Datum *values,
 			const char *nulls)
 {
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, nulls, false, 0) < 0)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, n, types, values, nulls);
 	SPI_finish();
 	webhook_scope_leave(&scope);
 }
 
-static char *
-copy_value(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
-{
-	char	   *value = SPI_getvalue(tuple, desc, column);
-
-	return value == NULL ? NULL : MemoryContextStrdup(context, value);
-}
-
-static Jsonb *
-copy_jsonb(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Jsonb	   *result = isnull ? NULL : DatumGetJsonbPCopy(value);
-
-	MemoryContextSwitchTo(old);
-	return result;
-}
-
 static WebhookWorkflow *
-copy_workflow(HeapTuple tuple, TupleDesc desc, MemoryContext context)
+copy_workflow(uint64 row, MemoryContext context)
 {
 	WebhookWorkflow *workflow = MemoryContextAllocZero(context,
 													   sizeof(WebhookWorkflow));
 	bool		isnull;
 
-	workflow->workflow_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-	workflow->name = copy_value(tuple, desc, 2, context);
-	workflow->module = DatumGetObjectId(SPI_getbinval(tuple, desc, 3, &isnull));
-	workflow->trigger = copy_value(tuple, desc, 4, context);
-	workflow->condition = copy_value(tuple, desc, 5, context);
-	workflow->recurrence = copy_value(tuple, desc, 6, context);
-	workflow->owner_email = copy_value(tuple, desc, 7, context);
-	workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 8, &isnull));
-	workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 9, &isnull));
-	workflow->description = copy_value(tuple, desc, 10, context);
-	workflow->computed = copy_jsonb(tuple, desc, 11, context);
-	workflow->schedule = copy_value(tuple, desc, 12, context);
-	workflow->condition_sql = copy_value(tuple, desc, 13, context);
-	workflow->next_run_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 14, &isnull));
+	workflow->workflow_id = DatumGetInt32(webhook_statement_value(row, 1, &isnull));
+	workflow->name = webhook_statement_copy_text(row, 2, context);
+	workflow->module = DatumGetObjectId(webhook_statement_value(row, 3, &isnull));
+	workflow->trigger = webhook_statement_copy_text(row, 4, context);
+	workflow->condition = webhook_statement_copy_text(row, 5, context);
+	workflow->recurrence = webhook_statement_copy_text(row, 6, context);
+	workflow->owner_email = webhook_statement_copy_text(row, 7, context);
+	workflow->owner = DatumGetObjectId(webhook_statement_value(row, 8, &isnull));
+	workflow->enabled = DatumGetBool(webhook_statement_value(row, 9, &isnull));
+	workflow->description = webhook_statement_copy_text(row, 10, context);
+	workflow->computed = webhook_statement_copy_jsonb(row, 11, context);
+	workflow->schedule = webhook_statement_copy_text(row, 12, context);
+	workflow->condition_sql = webhook_statement_copy_text(row, 13, context);
+	workflow->next_run_at = DatumGetTimestampTz(webhook_statement_value(row, 14, &isnull));
 	if (isnull)
 		workflow->next_run_at = 0;
 	return workflow;
@@ -88,22 +68,17 @@ static List *
 read_workflows(const char *sql, int n, Oid *types, Datum *values)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
 	List	   *result = NIL;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	if (SPI_execute_with_args(sql, n, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not execute: %s", sql);
+	webhook_statement_execute(sql, n, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		WebhookWorkflow *workflow = copy_workflow(SPI_tuptable->vals[i],
-												  SPI_tuptable->tupdesc,
-												  context);
+		MemoryContext old = MemoryContextSwitchTo(context);
 
-		old = MemoryContextSwitchTo(context);
-		result = lappend(result, workflow);
+		result = lappend(result, copy_workflow(i, context));
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
@@ -157,18 +132,6 @@ webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at)
 	values[1] = TimestampTzGetDatum(next_run_at);
 	execute_sql("UPDATE webhook.workflow SET next_run_at = $2 WHERE workflow_id = $1",
 				2, types, values, NULL);
-}
-
-int32
-webhook_workflow_table_lookup(const char *name, Oid *module, Oid *owner)
-{
-	WebhookWorkflow *workflow = webhook_workflow_table_lock(name);
-
-	if (module != NULL)
-		*module = workflow->module;
-	if (owner != NULL)
-		*owner = workflow->owner;
-	return workflow->workflow_id;
 }
 
 List *
@@ -302,7 +265,7 @@ webhook_workflow_table_insert(const WebhookWorkflow *workflow)
 	fill_columns(workflow, values, nulls);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	if (SPI_execute_with_args("INSERT INTO webhook.workflow (name, module,"
+	webhook_statement_execute("INSERT INTO webhook.workflow (name, module,"
 							  " trigger, condition, recurrence, owner_email,"
 							  " owner, description, computed, schedule,"
 							  " condition_sql, next_run_at)"
@@ -310,13 +273,9 @@ webhook_workflow_table_insert(const WebhookWorkflow *workflow)
 							  " $12, $13)"
 							  " ON CONFLICT (name) DO NOTHING"
 							  " RETURNING workflow_id",
-							  N_COLUMNS, (Oid *) column_types, values, nulls,
-							  false, 0) != SPI_OK_INSERT_RETURNING)
-		elog(ERROR, "could not insert workflow \"%s\"", workflow->name);
+							  N_COLUMNS, column_types, values, nulls);
 	if (SPI_processed == 1)
-		workflow_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
-												  SPI_tuptable->tupdesc, 1,
-												  &isnull));
+		workflow_id = DatumGetInt32(webhook_statement_value(0, 1, &isnull));
 	SPI_finish();
 	webhook_scope_leave(&scope);
 	return workflow_id;
@@ -333,7 +292,22 @@ webhook_workflow_table_update(const WebhookWorkflow *workflow)
 				" condition = $5, recurrence = $6, owner_email = $7,"
 				" description = $9, computed = $10, schedule = $11,"
 				" condition_sql = $12, next_run_at = $13 WHERE workflow_id = $1",
-				N_COLUMNS, (Oid *) column_types, values, nulls);
+				N_COLUMNS, column_types, values, nulls);
+}
+
+void
+webhook_workflow_table_set_compiled(const WebhookWorkflow *workflow)
+{
+	Oid			types[3] = {INT4OID, JSONBOID, TEXTOID};
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+
+	values[0] = Int32GetDatum(workflow->workflow_id);
+	values[1] = JsonbPGetDatum(workflow->computed);
+	nulls[1] = workflow->computed == NULL ? 'n' : ' ';
+	set_text(workflow->condition_sql, &values[2], &nulls[2]);
+	execute_sql("UPDATE webhook.workflow SET computed = $2, condition_sql = $3"
+				" WHERE workflow_id = $1", 3, types, values, nulls);
 }
 
 void

@@ -45,9 +45,6 @@ extern WebhookWorkflow *webhook_workflow_table_lock_due(int32 workflow_id,
 /* Plan its next run. */
 extern void webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at);
 
-/* webhook_workflow_table_lock, for its workflow_id; module and owner may be NULL. */
-extern int32 webhook_workflow_table_lookup(const char *name, Oid *module, Oid *owner);
-
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_table_find(List *modules);
 
@@ -60,8 +57,11 @@ extern List *webhook_workflow_table_find_computing(void);
 /* Returns workflow_id; 0 where the name is taken. */
 extern int32 webhook_workflow_table_insert(const WebhookWorkflow *workflow);
 
-/* Everything but owner and enabled. */
+/* Everything but owner and enabled, of a row that has been locked. */
 extern void webhook_workflow_table_update(const WebhookWorkflow *workflow);
+
+/* What was compiled anew; whatever else others are changing stays. */
+extern void webhook_workflow_table_set_compiled(const WebhookWorkflow *workflow);
 extern void webhook_workflow_table_set_enabled(int32 workflow_id, bool enabled,
 											   TimestampTz next_run_at);
 

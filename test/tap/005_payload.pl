@@ -232,7 +232,7 @@ cmp_ok($memory, '<', 600_000, 'a few at a time');
 # Generated columns that are in no row are computed for it, and for the one before.
 SKIP:
 {
-	skip 'virtual generated columns came with PostgreSQL 18', 1 if $node->safe_psql('postgres', 'SHOW server_version_num') < 180000;
+	skip 'virtual generated columns came with PostgreSQL 18', 2 if $node->safe_psql('postgres', 'SHOW server_version_num') < 180000;
 	$node->safe_psql('postgres', qq{
 		CREATE TABLE line (id int PRIMARY KEY, price numeric, quantity int,
 			total numeric GENERATED ALWAYS AS (price * quantity) VIRTUAL, each numeric GENERATED ALWAYS AS (price / quantity));
@@ -243,6 +243,21 @@ SKIP:
 	is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, record->>'total', record->>'each', old_record->>'total', substring(error FROM 'division by zero')), ', ' ORDER BY log_id)
 		FROM webhook.webhook_log WHERE module = 'line'::regclass}), '1 12.50 0.50000000000000000000, 1 25.00 0.25000000000000000000 12.50',
 		'virtual generated columns');
+
+	# So they are for what is computed, and for the criteria where a row moves.
+	$node->safe_psql('postgres', q{
+		CREATE TABLE part (id int, region text, price numeric, quantity int, total numeric GENERATED ALWAYS AS (price * quantity),
+			each numeric GENERATED ALWAYS AS (price / quantity), PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+		CREATE TABLE part_a PARTITION OF part FOR VALUES IN ('a');
+		CREATE TABLE part_b PARTITION OF part FOR VALUES IN ('b');
+		SELECT webhook.create_workflow('parts', 'part', condition => 'total >= 0');
+		SELECT webhook.create_action('parts', 'part', 'http://127.0.0.1:9/', parameters => '{"twice": "${= total * 2}", "before": "${= old.total}"}');
+		INSERT INTO part VALUES (1, 'a', 2.50, 5);
+		UPDATE part SET region = 'b', price = 3;
+		INSERT INTO part VALUES (2, 'a', 20, 0)});
+	is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', operation, computed->>'= total * 2', computed->>'= old.total', substring(error FROM 'division by zero')), ', ' ORDER BY log_id)
+		FROM webhook.webhook_log WHERE module = 'part'::regclass}), 'INSERT 25.00, UPDATE 30 12.50, INSERT division by zero',
+		'in computed values, and in a row that moves');
 }
 
 $receiver->stop;

@@ -270,6 +270,18 @@ $node->reload;
 ok(wait_for_sql($node, q{SELECT status = 'Success' FROM webhook.mail_log}), 'it is sent once the server is back');
 is(scalar($server->mails), $taken + 1, 'once');
 
+# Where the database does not know its encoding, no text keeps mails from being sent.
+$node->safe_psql('postgres', q{CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+$node->safe_psql('ascii', qq{
+	CREATE EXTENSION webhook;
+	CREATE TABLE deal (id text PRIMARY KEY);
+	INSERT INTO webhook.admin VALUES ('ascii\@example.com');
+	SELECT webhook.create_workflow('odd', 'deal');
+	SELECT webhook.create_action('odd', E'caf\\351', '$busy');
+	INSERT INTO deal VALUES (E'\\351')});
+ok(wait_for_sql($node, q{SELECT status = 'Success' FROM webhook.mail_log}, 't', 'ascii'), 'a mail of a database in SQL_ASCII');
+is((mails_to('ascii@example.com'))[0]{subject}, "[webhook] \"caf\x{fffd}\" failed for deal \x{fffd}", 'what is no text is replaced');
+
 # Who sees what, and the settings.
 $node->safe_psql('postgres', q{CREATE ROLE other; GRANT USAGE ON SCHEMA webhook TO other});
 is($node->safe_psql('postgres', q{SET ROLE other; SELECT count(*) FROM webhook.mail_log}), 0, 'another role sees no mails');

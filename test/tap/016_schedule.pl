@@ -81,14 +81,24 @@ $node->restart;
 cmp_ok(time - $start, '<', 8, 'a restart does not wait for it');
 is_soon(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook run'}, 'and makes up for it');
 
-# DROP DATABASE while a run is under way in it.
+# DROP DATABASE while a run is under way in it.  It has the place of one of this
+# database that has ended, which the worker here, held up, has yet to see.
 sql('CREATE DATABASE other');
-$node->safe_psql('other', qq{CREATE EXTENSION webhook;
-	CREATE FUNCTION slowly(i int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS \$\$ BEGIN PERFORM pg_sleep(600); RETURN true; END \$\$;
-	CREATE TABLE task (id int PRIMARY KEY); INSERT INTO task VALUES (1);
+$node->safe_psql('other', q{CREATE EXTENSION webhook;
+	CREATE FUNCTION slowly(i int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$ BEGIN PERFORM pg_sleep(600); RETURN true; END $$;
+	CREATE TABLE task (id int PRIMARY KEY); INSERT INTO task VALUES (1)});
+worker_pid($node, 0, 'other');
+my $worker = worker_pid($node);
+kill 'STOP', $worker;
+sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'webhook run'});
+is_soon(q{SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'webhook run')}, 'a run ends while its worker is held up');
+$node->safe_psql('other', qq{
 	SELECT webhook.create_workflow('long', 'task', 'schedule', 'slowly(id)', schedule => '1 second');
 	SELECT webhook.create_action('long', 'send', '$ok')});
 is_soon(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'webhook run' AND datname = 'other'}, 'a run in another database');
+kill 'CONT', $worker;
+is_soon(q{SELECT count(*) = 2 FROM pg_stat_activity WHERE backend_type = 'webhook run'}, 'one in this database again');
+is(sql(q{SELECT string_agg(database, ' ' ORDER BY database) FROM webhook.stat_worker WHERE worker >= 1000}), 'other postgres', 'each has a place of its own');
 $start = time;
 sql('DROP DATABASE other');
 cmp_ok(time - $start, '<', 2, 'does not keep it from being dropped');
