@@ -37,6 +37,8 @@ typedef struct WebhookLane
 	TimestampTz next_due;		/* 0: nothing known */
 	TimestampTz look_again_at;	/* at what was passed over; 0: nothing was */
 	List	   *successors;		/* int64 *: may go now that another has ended */
+	TimestampTz successors_at;	/* not before: some were locked; 0: at once */
+	int			successors_late;	/* how often they were */
 
 	int			n_flights;		/* claimed and not yet settled */
 	dlist_head	ready;			/* claimed, not yet sent */

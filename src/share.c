@@ -21,9 +21,11 @@
 #include "settings.h"
 #include "settle.h"
 #include "share.h"
+#include "utils/timestamp.h"
 
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define LOCKED_PAUSE_US USECS_PER_SEC	/* before what was locked is looked at again */
+#define MAX_LATE 30				/* times; then it is left to the survey */
 
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
@@ -33,6 +35,30 @@ static int
 get_budget(void)
 {
 	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
+}
+
+static bool
+has_successors(const WebhookLane *lane)
+{
+	return lane->successors != NIL &&
+		(lane->successors_at == 0 || lane->successors_at <= GetCurrentTimestamp());
+}
+
+/* Those that are not claimed are locked, or another worker's by now. */
+static List *
+claim_successors(WebhookLane *lane, int worker, TimestampTz now)
+{
+	List	   *deliveries = webhook_claim_successors(lane->successors, worker, now);
+
+	if (list_length(deliveries) < list_length(lane->successors) &&
+		++lane->successors_late < MAX_LATE)
+		lane->successors_at = now + LOCKED_PAUSE_US;
+	else
+	{
+		list_free_deep(lane->successors);
+		lane->successors = NIL;
+	}
+	return deliveries;
 }
 
 /* One lane's share; its deliveries are appended to claimed. */
@@ -45,11 +71,9 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 	List	   *deliveries = NIL;
 	ListCell   *lc;
 
-	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
+	if (has_successors(lane) && budget > 0 && webhook_lane_load(lane))
 	{
-		deliveries = webhook_claim_successors(lane->successors, worker, now);
-		list_free_deep(lane->successors);
-		lane->successors = NIL;
+		deliveries = claim_successors(lane, worker, now);
 		CommandCounterIncrement();
 	}
 	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
@@ -97,7 +121,7 @@ webhook_share_claim(int worker, TimestampTz now)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->has_backlog || lane->successors != NIL)
+		if (lane->has_backlog || has_successors(lane))
 			n_hungry++;
 	}
 	dlist_foreach(iter, lanes)
@@ -105,7 +129,7 @@ webhook_share_claim(int worker, TimestampTz now)
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 		int			budget = get_budget() - list_length(claimed);
 
-		if (!lane->has_backlog && lane->successors == NIL)
+		if (!lane->has_backlog && !has_successors(lane))
 			continue;
 		if (budget <= 0)
 			break;
@@ -141,8 +165,11 @@ webhook_share_plan(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->has_backlog || lane->successors != NIL)
+		if (lane->has_backlog || has_successors(lane))
 			has_backlog = true;
+		else if (lane->successors != NIL &&
+				 (next_due_at == 0 || lane->successors_at < next_due_at))
+			next_due_at = lane->successors_at;
 		if (lane->next_due != 0 &&
 			(next_due_at == 0 || lane->next_due < next_due_at))
 			next_due_at = lane->next_due;
@@ -173,7 +200,7 @@ webhook_share_is_hungry(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
+		if (has_successors(lane) || webhook_lane_appetite(lane, budget) > 0)
 			return true;
 	}
 	return false;
