@@ -168,8 +168,6 @@ note_successors(List *successors)
 
 		*copy = successor->log_id;
 		lane->successors = lappend(lane->successors, copy);
-		lane->successors_at = 0;
-		lane->successors_late = 0;
 	}
 	MemoryContextSwitchTo(old);
 }

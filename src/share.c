@@ -21,11 +21,12 @@
 #include "settings.h"
 #include "settle.h"
 #include "share.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define LOCKED_PAUSE_US USECS_PER_SEC	/* before what was locked is looked at again */
-#define MAX_LATE 30				/* times; then it is left to the survey */
+#define MAX_HELD_LOOKS 30		/* then they are left to the survey */
 
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
@@ -38,27 +39,80 @@ get_budget(void)
 }
 
 static bool
-has_successors(const WebhookLane *lane)
+has_held(const WebhookLane *lane)
 {
-	return lane->successors != NIL &&
-		(lane->successors_at == 0 || lane->successors_at <= GetCurrentTimestamp());
+	return lane->held != NIL && lane->held_at <= GetCurrentTimestamp();
 }
 
-/* Those that are not claimed are locked, or another worker's by now. */
+static bool
+has_successors(const WebhookLane *lane)
+{
+	return lane->successors != NIL || has_held(lane);
+}
+
+/* Those that were locked are asked for again. */
+static void
+take_held(WebhookLane *lane)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	foreach(lc, lane->held)
+		lane->successors = lappend(lane->successors, lfirst(lc));
+	list_free(lane->held);
+	lane->held = NIL;
+	lane->n_held_looks++;
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+is_among(const List *deliveries, int64 log_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, deliveries)
+	{
+		if (((WebhookDelivery *) lfirst(lc))->log_id == log_id)
+			return true;
+	}
+	return false;
+}
+
+/* Those that were not claimed are locked, or another worker's by now. */
+static void
+hold_others(WebhookLane *lane, const List *claimed, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	if (lane->held == NIL)
+		lane->held_at = now + LOCKED_PAUSE_US;
+	foreach(lc, lane->successors)
+	{
+		if (is_among(claimed, *(int64 *) lfirst(lc)))
+			continue;
+		lane->held = lappend(lane->held, lfirst(lc));
+		lane->successors = foreach_delete_current(lane->successors, lc);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 static List *
 claim_successors(WebhookLane *lane, int worker, TimestampTz now)
 {
-	List	   *deliveries = webhook_claim_successors(lane->successors, worker, now);
+	List	   *claimed;
 
-	if (list_length(deliveries) < list_length(lane->successors) &&
-		++lane->successors_late < MAX_LATE)
-		lane->successors_at = now + LOCKED_PAUSE_US;
-	else
-	{
-		list_free_deep(lane->successors);
-		lane->successors = NIL;
-	}
-	return deliveries;
+	if (has_held(lane))
+		take_held(lane);
+	claimed = webhook_claim_successors(lane->successors, worker, now);
+	if (list_length(claimed) < list_length(lane->successors) &&
+		lane->n_held_looks < MAX_HELD_LOOKS)
+		hold_others(lane, claimed, now);
+	if (lane->held == NIL)
+		lane->n_held_looks = 0;
+	list_free_deep(lane->successors);
+	lane->successors = NIL;
+	return claimed;
 }
 
 /* One lane's share; its deliveries are appended to claimed. */
@@ -167,9 +221,9 @@ webhook_share_plan(void)
 			continue;
 		if (lane->has_backlog || has_successors(lane))
 			has_backlog = true;
-		else if (lane->successors != NIL &&
-				 (next_due_at == 0 || lane->successors_at < next_due_at))
-			next_due_at = lane->successors_at;
+		if (lane->held != NIL && !has_held(lane) &&
+			(next_due_at == 0 || lane->held_at < next_due_at))
+			next_due_at = lane->held_at;
 		if (lane->next_due != 0 &&
 			(next_due_at == 0 || lane->next_due < next_due_at))
 			next_due_at = lane->next_due;
