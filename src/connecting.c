@@ -20,6 +20,8 @@
 
 #include "connecting.h"
 
+static int	n_connecting = 0;
+
 /* Those that curl is to be called for. */
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 
@@ -29,6 +31,14 @@ stop_waiting(WebhookTransfer *t)
 	if (t->is_waiting)
 		dlist_delete(&t->node);
 	t->is_waiting = false;
+}
+
+void
+webhook_connecting_begin(WebhookTransfer *t)
+{
+	if (!t->is_connecting)
+		n_connecting++;
+	t->is_connecting = true;
 }
 
 void
@@ -44,9 +54,23 @@ webhook_connecting_gave_up(WebhookTransfer *t)
 }
 
 void
+webhook_connecting_left(CURL *easy)
+{
+	WebhookTransfer *t = NULL;
+
+	if (n_connecting == 0)
+		return;					/* as for each request on a connection that is kept */
+	(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
+	if (t != NULL)
+		webhook_connecting_gave_up(t);
+}
+
+void
 webhook_connecting_end(WebhookTransfer *t)
 {
 	stop_waiting(t);
+	if (t->is_connecting)
+		n_connecting--;
 	t->is_connecting = false;
 }
 

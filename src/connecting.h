@@ -13,8 +13,14 @@
 
 /* None of these raises an error. */
 
-/* curl may have given up an address of the transfer, if it isn't connected. */
+/* curl is about to try an address for the transfer. */
+extern void webhook_connecting_begin(WebhookTransfer *transfer);
+
+/* It has given one up, unless the transfer is connected. */
 extern void webhook_connecting_gave_up(WebhookTransfer *transfer);
+
+/* A socket of a transfer's, by its handle, need be watched no longer. */
+extern void webhook_connecting_left(CURL *easy);
 
 /* The transfer is connected, or has ended. */
 extern void webhook_connecting_end(WebhookTransfer *transfer);

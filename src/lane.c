@@ -146,6 +146,7 @@ webhook_lane_drop(WebhookLane *lane)
 	if (lane->n_flights > 0 || lane->has_backlog)
 		return;
 	list_free_deep(lane->successors);
+	list_free_deep(lane->held);
 	if (lane->context != NULL)
 		MemoryContextDelete(lane->context);
 	dlist_delete(&lane->node);

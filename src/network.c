@@ -91,11 +91,7 @@ on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 
 	if (what == CURL_POLL_REMOVE)
 	{
-		WebhookTransfer *t = NULL;
-
-		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &t);
-		if (t != NULL)
-			webhook_connecting_gave_up(t);
+		webhook_connecting_left(easy);
 		webhook_watch_leave(fd);
 	}
 	else

@@ -21,9 +21,12 @@
 #include "settings.h"
 #include "settle.h"
 #include "share.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
 #define LOCKED_PAUSE_US USECS_PER_SEC	/* before what was locked is looked at again */
+#define MAX_HELD_LOOKS 30		/* then they are left to the survey */
 
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
@@ -33,6 +36,83 @@ static int
 get_budget(void)
 {
 	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
+}
+
+static bool
+has_held(const WebhookLane *lane)
+{
+	return lane->held != NIL && lane->held_at <= GetCurrentTimestamp();
+}
+
+static bool
+has_successors(const WebhookLane *lane)
+{
+	return lane->successors != NIL || has_held(lane);
+}
+
+/* Those that were locked are asked for again. */
+static void
+take_held(WebhookLane *lane)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	foreach(lc, lane->held)
+		lane->successors = lappend(lane->successors, lfirst(lc));
+	list_free(lane->held);
+	lane->held = NIL;
+	lane->n_held_looks++;
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+is_among(const List *deliveries, int64 log_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, deliveries)
+	{
+		if (((WebhookDelivery *) lfirst(lc))->log_id == log_id)
+			return true;
+	}
+	return false;
+}
+
+/* Those that were not claimed are locked, or another worker's by now. */
+static void
+hold_others(WebhookLane *lane, const List *claimed, TimestampTz now)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	if (lane->held == NIL)
+		lane->held_at = now + LOCKED_PAUSE_US;
+	foreach(lc, lane->successors)
+	{
+		if (is_among(claimed, *(int64 *) lfirst(lc)))
+			continue;
+		lane->held = lappend(lane->held, lfirst(lc));
+		lane->successors = foreach_delete_current(lane->successors, lc);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static List *
+claim_successors(WebhookLane *lane, int worker, TimestampTz now)
+{
+	List	   *claimed;
+
+	if (has_held(lane))
+		take_held(lane);
+	claimed = webhook_claim_successors(lane->successors, worker, now);
+	if (list_length(claimed) < list_length(lane->successors) &&
+		lane->n_held_looks < MAX_HELD_LOOKS)
+		hold_others(lane, claimed, now);
+	if (lane->held == NIL)
+		lane->n_held_looks = 0;
+	list_free_deep(lane->successors);
+	lane->successors = NIL;
+	return claimed;
 }
 
 /* One lane's share; its deliveries are appended to claimed. */
@@ -45,11 +125,9 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 	List	   *deliveries = NIL;
 	ListCell   *lc;
 
-	if (lane->successors != NIL && budget > 0 && webhook_lane_load(lane))
+	if (has_successors(lane) && budget > 0 && webhook_lane_load(lane))
 	{
-		deliveries = webhook_claim_successors(lane->successors, worker, now);
-		list_free_deep(lane->successors);
-		lane->successors = NIL;
+		deliveries = claim_successors(lane, worker, now);
 		CommandCounterIncrement();
 	}
 	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
@@ -97,7 +175,7 @@ webhook_share_claim(int worker, TimestampTz now)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->has_backlog || lane->successors != NIL)
+		if (lane->has_backlog || has_successors(lane))
 			n_hungry++;
 	}
 	dlist_foreach(iter, lanes)
@@ -105,7 +183,7 @@ webhook_share_claim(int worker, TimestampTz now)
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 		int			budget = get_budget() - list_length(claimed);
 
-		if (!lane->has_backlog && lane->successors == NIL)
+		if (!lane->has_backlog && !has_successors(lane))
 			continue;
 		if (budget <= 0)
 			break;
@@ -141,8 +219,11 @@ webhook_share_plan(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->has_backlog || lane->successors != NIL)
+		if (lane->has_backlog || has_successors(lane))
 			has_backlog = true;
+		if (lane->held != NIL && !has_held(lane) &&
+			(next_due_at == 0 || lane->held_at < next_due_at))
+			next_due_at = lane->held_at;
 		if (lane->next_due != 0 &&
 			(next_due_at == 0 || lane->next_due < next_due_at))
 			next_due_at = lane->next_due;
@@ -173,7 +254,7 @@ webhook_share_is_hungry(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
+		if (has_successors(lane) || webhook_lane_appetite(lane, budget) > 0)
 			return true;
 	}
 	return false;

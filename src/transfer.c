@@ -73,7 +73,7 @@ webhook_transfer_open(WebhookTransfer *t, const struct curl_sockaddr *address,
 	/* What curl had to say of a kept connection that it closed before. */
 	t->curl_error[0] = '\0';
 
-	t->is_connecting = true;
+	webhook_connecting_begin(t);
 	t->is_address_refused = !is_allowed;
 	if (is_allowed)
 	{

@@ -118,6 +118,21 @@ for my $i (0 .. $#at)
 cmp_ok($most, '<=', 21, 'no more than twenty a second');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
+# One that somebody held when its turn came is looked at again soon after.
+$action = action('/slow?ms=1500&held', 'ordered => true');
+my $holder = $node->background_psql('postgres');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 300 WHERE id = 1; UPDATE deal SET v = 301 WHERE id = 1');
+my $held = "FROM webhook.webhook_log WHERE action_id = $action";
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Dispatched Queued'), 'one is under way, the next one waits');
+$holder->query_safe("BEGIN; SELECT FROM webhook.webhook_log WHERE log_id = (SELECT max(log_id) $held) FOR UPDATE");
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Success Queued'), 'and is held when its turn comes');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+my $released_at = time;
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Success Success'), 'once it is let go it is sent');
+cmp_ok(time - $released_at, '<', 10, 'soon');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
 # Signatures, checked by another implementation of HMAC, and two of them while
 # a secret is rotated.
 $action = action('/signed', q{signing_secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'});
