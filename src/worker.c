@@ -179,7 +179,8 @@ check_clock(void)
 
 	if (now + CLOCK_STEP_US < last)
 	{
-		webhook_shared_set_clock_was(last);
+		/* What was queued since this worker last saw it counts, too. */
+		webhook_shared_set_clock_was(last + USECS_PER_MINUTE);
 		ShutdownRequestPending = true;
 		ereport(LOG,
 				(errcode(ERRCODE_SYSTEM_ERROR),
