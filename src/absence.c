@@ -19,16 +19,9 @@
 #define LOOK_PAUSE_US USECS_PER_SEC
 #define ABSENCE_US (60 * USECS_PER_SEC)	/* then it is missed */
 
-static int	my_number;
 static TimestampTz next_look_at = 0;
 static TimestampTz absent_since[WEBHOOK_MAX_WORKERS];	/* 0: it is there */
 static bool is_missed[WEBHOOK_MAX_WORKERS];
-
-void
-webhook_absence_init(int number)
-{
-	my_number = number;
-}
 
 /* Note whether a worker is there; true: it is missed since this look. */
 static bool
@@ -64,7 +57,7 @@ webhook_absence_look(TimestampTz now)
 	started = webhook_slot_take_started();
 	for (int number = 0; number < WEBHOOK_MAX_WORKERS; number++)
 	{
-		if (number == my_number || number >= webhook_workers_per_database)
+		if (number == webhook_slot_number() || number >= webhook_workers_per_database)
 		{
 			absent_since[number] = 0;
 			is_missed[number] = false;
@@ -84,7 +77,7 @@ webhook_absence_is_missed(int number)
 bool
 webhook_absence_is_first(void)
 {
-	for (int number = 0; number < my_number; number++)
+	for (int number = 0; number < webhook_slot_number(); number++)
 	{
 		if (!is_missed[number])
 			return false;

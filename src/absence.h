@@ -10,9 +10,6 @@
 
 #include "datatype/timestamp.h"
 
-/* number: this worker's among those of its database. */
-extern void webhook_absence_init(int number);
-
 /*
  * Look who is there, unless that was done a moment ago.  True: there is one more
  * that is missed.

@@ -41,7 +41,6 @@ typedef struct Knowledge
 	TimestampTz next_start_at;	/* start is not taken for granted any longer */
 } Knowledge;
 
-static bool is_ours = false;
 static Knowledge known = {.position = -1};
 static Knowledge learned;		/* in this transaction */
 static bool is_learned = false;
@@ -50,16 +49,10 @@ static int	seen_retention = 0; /* the setting, as it was in the last step */
 static TimestampTz next_step_at = 0;
 static TimestampTz next_round_at = 0;
 
-void
-webhook_purge_init(int number)
-{
-	is_ours = number == 0;
-}
-
 TimestampTz
 webhook_purge_next(void)
 {
-	if (!is_ours || webhook_log_retention <= 0)
+	if (webhook_slot_number() != 0 || webhook_log_retention <= 0)
 		return 0;
 	return webhook_log_retention == seen_retention ? next_step_at : 1;
 }
@@ -159,7 +152,7 @@ webhook_purge_take(TimestampTz now)
 	TimestampTz started_at;
 	TimestampTz ended_at;
 
-	if (!is_ours)
+	if (webhook_slot_number() != 0)
 		return;
 	if (webhook_log_retention <= 0)
 	{

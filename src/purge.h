@@ -10,9 +10,6 @@
 
 #include "datatype/timestamp.h"
 
-/* number: the worker's among those of its database; the first one purges. */
-extern void webhook_purge_init(int number);
-
 /* The moment at which a step is due; 0: never. */
 extern TimestampTz webhook_purge_next(void);
 

@@ -78,10 +78,9 @@ static List *stepping_held = NIL;
 static int64 n_stepping = 0;
 
 void
-webhook_recovery_init(int number)
+webhook_recovery_init(void)
 {
-	my_number = number;
-	webhook_absence_init(number);
+	my_number = webhook_slot_number();
 	part_context = AllocSetContextCreate(TopMemoryContext, "webhook recovery",
 										 ALLOCSET_SMALL_SIZES);
 	held_context = AllocSetContextCreate(TopMemoryContext, "webhook left-overs",

@@ -10,8 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-/* number: the worker's among those of its database. */
-extern void webhook_recovery_init(int number);
+extern void webhook_recovery_init(void);
 
 /*
  * In a turn's transaction, if it is time: queue again what is found in a piece

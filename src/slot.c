@@ -118,6 +118,12 @@ webhook_slot_is_worker(void)
 	return webhook_shared_mine != NULL;
 }
 
+int
+webhook_slot_number(void)
+{
+	return webhook_shared_mine->info.number;
+}
+
 bool
 webhook_slot_has_worker(int number)
 {
@@ -180,20 +186,22 @@ detach_worker(int code, Datum arg)
 	LWLockRelease(webhook_shared->lock);
 }
 
-void
-webhook_slot_attach_worker(int index, Oid *database, int *number)
+Oid
+webhook_slot_attach_worker(int index)
 {
+	Oid			database;
+
 	webhook_shared_mine = &webhook_shared->slots[index];
 
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
 	webhook_shared_mine->latch = MyLatch;
 	webhook_shared_mine->info.pid = MyProcPid;
 	webhook_shared_mine->info.started_at = GetCurrentTimestamp();
-	*database = webhook_shared_mine->info.database;
-	*number = webhook_shared_mine->info.number;
+	database = webhook_shared_mine->info.database;
 	tell_others_of_start();
 	LWLockRelease(webhook_shared->lock);
 	before_shmem_exit(detach_worker, (Datum) 0);
+	return database;
 }
 
 /* A run's slot goes with it: the worker that started it may be gone. */

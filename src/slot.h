@@ -80,14 +80,17 @@ extern void webhook_slot_free(int index);
 /* Is this process a worker? */
 extern bool webhook_slot_is_worker(void);
 
+/* Its number among those of its database. */
+extern int	webhook_slot_number(void);
+
 /* Is a worker of this number there, for this database? */
 extern bool webhook_slot_has_worker(int number);
 
 /* Which others of this database have started since it was last taken: a bit each. */
 extern uint32 webhook_slot_take_started(void);
 
-extern void webhook_slot_attach_worker(int index, Oid *database, int *number);
-/* The same for a run's process: returns its database. */
+/* A worker, or a run's process, takes its slot; returns its database. */
+extern Oid	webhook_slot_attach_worker(int index);
 extern Oid	webhook_slot_attach_run(int index);
 
 /* A run of this database that has ended, or was never begun. */

@@ -29,6 +29,7 @@
 #include "lane.h"
 #include "mb/pg_wchar.h"
 #include "shared_action.h"
+#include "slot.h"
 #include "stats.h"
 #include "stats_store.h"
 #include "subtransaction.h"
@@ -107,11 +108,11 @@ on_xact_event(XactEvent event, void *arg)
 }
 
 void
-webhook_stats_init(int number)
+webhook_stats_init(void)
 {
 	HASHCTL		info = {0};
 
-	my_number = number;
+	my_number = webhook_slot_number();
 	info.keysize = sizeof(int32);
 	info.entrysize = sizeof(WebhookStatsEntry);
 	info.hcxt = TopMemoryContext;

@@ -14,8 +14,7 @@
 /* The upper bound of a bucket, in microseconds. */
 extern double webhook_stats_bound(int bucket);
 
-/* number: the worker's among those of its database. */
-extern void webhook_stats_init(int number);
+extern void webhook_stats_init(void);
 
 /*
  * In a turn's transaction: count what has been settled (WebhookFlight *), and

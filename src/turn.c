@@ -417,14 +417,13 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
  */
 
 void
-webhook_turn_init(int number)
+webhook_turn_init(void)
 {
-	my_number = number;
+	my_number = webhook_slot_number();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
-	webhook_purge_init(number);
-	webhook_stats_init(number);
-	webhook_recovery_init(number);
+	webhook_stats_init();
+	webhook_recovery_init();
 }
 
 TimestampTz

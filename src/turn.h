@@ -12,8 +12,7 @@
 #include "datatype/timestamp.h"
 #include "slot.h"
 
-/* number: the worker's among those of its database. */
-extern void webhook_turn_init(int number);
+extern void webhook_turn_init(void);
 
 /*
  * Is nothing to be sent, because the database is a copy, or has nothing

@@ -216,7 +216,8 @@ check_clock(void)
 
 	if (now + CLOCK_STEP_US < last)
 	{
-		webhook_shared_set_clock_was(last);
+		/* What was queued since this worker last saw it counts, too. */
+		webhook_shared_set_clock_was(last + USECS_PER_MINUTE);
 		ShutdownRequestPending = true;
 		ereport(LOG,
 				(errcode(ERRCODE_SYSTEM_ERROR),
@@ -344,9 +345,9 @@ run_loop(void)
 void
 webhook_worker_main(Datum arg)
 {
-	Oid			my_database;
+	Oid			my_database = webhook_slot_attach_worker(DatumGetInt32(arg));
 
-	webhook_slot_attach_worker(DatumGetInt32(arg), &my_database, &my_number);
+	my_number = webhook_slot_number();
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
@@ -367,7 +368,7 @@ webhook_worker_main(Datum arg)
 	strlcpy(my_database_name, get_database_name(MyDatabaseId), NAMEDATALEN);
 	webhook_transaction_commit();
 
-	webhook_turn_init(my_number);
+	webhook_turn_init();
 	webhook_sender_start();
 	webhook_lane_init();
 	webhook_mail_init();
