@@ -40,6 +40,7 @@
 #include "settings.h"
 #include "statement.h"
 #include "transaction.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -335,6 +336,7 @@ take_turn(void)
 	purge(now);
 	if (webhook_mail_note_is_wanted())
 	{
+		webhook_trouble_tell();
 		if (webhook_mail_digest_gather())
 			next = now;
 		take_earlier(&next, webhook_mail_digest_write(now));
@@ -345,6 +347,7 @@ take_turn(void)
 	webhook_transaction_commit();
 
 	is_recovered = true;
+	webhook_trouble_commit();
 	report_server(now);
 	forget_finished();
 	foreach(lc, mails)
