@@ -168,9 +168,9 @@ split_addresses(Owners *owners, int64 note_id, const char *text)
 		const char *end = text + strcspn(text, ",;");
 
 		text = *end == '\0' ? end : end + 1;
-		while (start < end && *start == ' ')
+		while (start < end && strchr(" \t\r\n", *start) != NULL)
 			start++;
-		while (end > start && end[-1] == ' ')
+		while (end > start && strchr(" \t\r\n", end[-1]) != NULL)
 			end--;
 		if (end > start)
 			add_owner(owners, note_id, start, end);

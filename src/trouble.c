@@ -56,16 +56,23 @@ static const char *const recipients_sql =
  * ---------------------------------------------------------------------
  */
 
-static bool
-is_lasting(TimestampTz now)
+/* What was to be sent may have been canceled, or sent by another worker. */
+static void
+forget_stale(TimestampTz now)
 {
-	return since != 0 && failed_at - since >= LASTING_US && now - failed_at < STALE_US;
+	if (since == 0 || now - failed_at < STALE_US)
+		return;
+	if (is_told)
+		webhook_slot_set_trouble(0);
+	since = 0;
+	is_told = false;
 }
 
 bool
 webhook_trouble_is_lasting(void)
 {
-	return is_lasting(GetCurrentTimestamp());
+	forget_stale(GetCurrentTimestamp());
+	return since != 0 && failed_at - since >= LASTING_US;
 }
 
 void
@@ -73,13 +80,11 @@ webhook_trouble_note(const char *reason)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (since == 0 || now - failed_at >= STALE_US)
-	{
+	forget_stale(now);
+	if (since == 0)
 		since = now;
-		is_told = false;
-	}
 	failed_at = now;
-	if (is_told || !is_lasting(now))
+	if (is_told || failed_at - since < LASTING_US)
 		return;
 	is_told = true;
 	webhook_slot_set_error(reason);
