@@ -14,8 +14,7 @@
  *			settled when it has answered
  *
  * So nothing is lost with a worker, and a mail server that hangs keeps nobody
- * waiting but its mails: libcurl sends them beside the webhooks, in the same
- * wait.
+ * waiting but its mails: they are sent beside the webhooks, in the same wait.
  *
  * Runs in the worker that is number 0.
  *
