@@ -100,6 +100,7 @@ OBJS = \
 	src/absence.o \
 	src/recovery.o \
 	src/transaction.o \
+	src/trouble.o \
 	src/turn.o \
 	src/worker.o \
 	src/process.o \

@@ -229,7 +229,7 @@ describe_unresolved(WebhookTransfer *t, bool is_proxy)
 	}
 	else if (is_proxy)
 	{
-		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->outcome = WEBHOOK_PROXY_FAILURE;
 		FAIL("could not resolve the host name of the proxy, see webhook.proxy");
 	}
 	else
@@ -269,7 +269,7 @@ describe_unconnected(WebhookTransfer *t)
 	}
 	else if (t->is_address_refused && t->has_proxy)
 	{
-		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->outcome = WEBHOOK_PROXY_FAILURE;
 		FAIL("address %s of the proxy is not in webhook.proxy_networks", t->address);
 	}
 	else if (t->is_address_refused)
@@ -278,8 +278,10 @@ describe_unconnected(WebhookTransfer *t)
 	else
 	{
 		/* With IPv4, there is no free local port.  A proxy is ours, too. */
-		if ((error == EADDRNOTAVAIL && t->family == AF_INET) || t->has_proxy)
+		if (error == EADDRNOTAVAIL && t->family == AF_INET)
 			send->outcome = WEBHOOK_LOCAL_FAILURE;
+		else if (t->has_proxy)
+			send->outcome = WEBHOOK_PROXY_FAILURE;
 		if (error == 0)
 			error = t->socket_errno;
 		FAIL("could not connect to %s%s%s%s: %s",
@@ -297,12 +299,14 @@ describe_timeout(WebhookTransfer *t)
 {
 	WebhookSend *send = t->send;
 	curl_off_t	resolved = 0;
+	curl_off_t	connected = 0;
 	bool		has_sent;
 	char		whole[DURATION_SIZE];
 	char		connect[DURATION_SIZE];
 	char		part[256];
 
 	(void) curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+	(void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
 #ifdef HAVE_PREREQ
 	has_sent = t->n_sent > 0;
 #else
@@ -320,6 +324,11 @@ describe_timeout(WebhookTransfer *t)
 		FAIL("receiver did not finish its answer within %s", whole);
 	else if (has_sent)
 		FAIL("no answer within %s", whole);
+	else if (t->has_proxy && t->address[0] != '\0' && connected == 0)
+	{
+		send->outcome = WEBHOOK_PROXY_FAILURE;
+		FAIL("could not connect to proxy %s within %s", t->address, connect);
+	}
 	else if (resolved > 0 || t->address[0] != '\0')
 		FAIL("could not connect within %s (%s%s%s)", connect, t->address,
 			 t->has_proxy ? "" : " port ",
@@ -420,7 +429,7 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 	{
 		/* Who we are for the proxy has nothing to do with the receiver. */
 		if (proxy_status == 407)
-			send->outcome = WEBHOOK_LOCAL_FAILURE;
+			send->outcome = WEBHOOK_PROXY_FAILURE;
 		FAIL("proxy answered %ld, see webhook.proxy", proxy_status);
 		return;
 	}
@@ -566,7 +575,7 @@ webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 
 	if (t->status == 407 && t->has_proxy)
 	{
-		send->outcome = WEBHOOK_LOCAL_FAILURE;
+		send->outcome = WEBHOOK_PROXY_FAILURE;
 		send->error = webhook_answer_format(send->context,
 											"proxy answered 407, see webhook.proxy");
 		return;

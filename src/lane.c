@@ -23,6 +23,7 @@
 #include "storage/ipc.h"
 #include "subtransaction.h"
 #include "text.h"
+#include "trouble.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -541,7 +542,11 @@ webhook_lane_finish(void)
 
 	now = GetCurrentTimestamp();
 	flight->lane->ended_at = now;
-	if (send->outcome == WEBHOOK_LOCAL_FAILURE ||
+	if (send->outcome == WEBHOOK_LOCAL_FAILURE || send->outcome == WEBHOOK_PROXY_FAILURE)
+		webhook_trouble_note(send->error);
+	else if (send->outcome != WEBHOOK_UNRESOLVED)
+		webhook_trouble_end();
+	if (send->outcome == WEBHOOK_LOCAL_FAILURE || send->outcome == WEBHOOK_PROXY_FAILURE ||
 		(send->outcome == WEBHOOK_UNRESOLVED &&
 		 (flight->lane->local_failures == 0 ||
 		  now < flight->lane->local_failure_since + MAX_UNRESOLVED_US)))

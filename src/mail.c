@@ -14,8 +14,7 @@
  *			settled when it has answered
  *
  * So nothing is lost with a worker, and a mail server that hangs keeps nobody
- * waiting but its mails: libcurl sends them beside the webhooks, in the same
- * wait.
+ * waiting but its mails: they are sent beside the webhooks, in the same wait.
  *
  * Runs in the worker that is number 0.
  *
@@ -40,6 +39,7 @@
 #include "statement.h"
 #include "text.h"
 #include "transaction.h"
+#include "trouble.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -335,6 +335,7 @@ take_turn(void)
 	purge(now);
 	if (webhook_mail_note_is_wanted())
 	{
+		webhook_trouble_tell();
 		if (webhook_mail_digest_gather())
 			next = now;
 		take_earlier(&next, webhook_mail_digest_write(now));
@@ -345,6 +346,7 @@ take_turn(void)
 	webhook_transaction_commit();
 
 	is_recovered = true;
+	webhook_trouble_commit();
 	report_server(now);
 	forget_finished();
 	foreach(lc, mails)

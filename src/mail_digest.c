@@ -169,9 +169,9 @@ split_addresses(Owners *owners, int64 note_id, const char *text)
 		const char *end = text + strcspn(text, ",;");
 
 		text = *end == '\0' ? end : end + 1;
-		while (start < end && *start == ' ')
+		while (start < end && strchr(" \t\r\n", *start) != NULL)
 			start++;
-		while (end > start && end[-1] == ' ')
+		while (end > start && strchr(" \t\r\n", end[-1]) != NULL)
 			end--;
 		if (end > start)
 			add_owner(owners, note_id, start, end);
@@ -407,31 +407,41 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 	return body.data;
 }
 
-/* One mail, and its digest is done with. */
-static void
-write_mail(const Digest *digest)
+void
+webhook_mail_digest_queue(int32 action_id, Oid owner, const char *recipient,
+						  const char *subject, const char *body)
 {
 	Oid			types[6] = {INT4OID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[6];
 	char		nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
+
+	values[0] = Int32GetDatum(action_id);
+	values[1] = ObjectIdGetDatum(owner);
+	values[2] = CStringGetTextDatum(recipient);
+	values[3] = CStringGetTextDatum(subject);
+	values[4] = CStringGetTextDatum(body);
+	if (webhook_mail_text_is_address(recipient))
+		nulls[5] = 'n';
+	else
+		values[5] = CStringGetTextDatum("this can't be a mail address; nothing was sent");
+	webhook_statement_execute(write_mail_sql, 6, types, values, nulls);
+}
+
+/* One mail, and its digest is done with. */
+static void
+write_mail(const Digest *digest)
+{
+	Oid			types[2] = {INT4OID, TEXTOID};
+	Datum		values[2];
 	ActionInfo	info;
 	char	   *subject;
 	char	   *body;
 
 	read_action(digest->action_id, &info);
 	body = write_body(digest, &info, &subject);
+	webhook_mail_digest_queue(digest->action_id, info.owner, digest->recipient, subject, body);
 	values[0] = Int32GetDatum(digest->action_id);
-	values[1] = ObjectIdGetDatum(info.owner);
-	values[2] = CStringGetTextDatum(digest->recipient);
-	values[3] = CStringGetTextDatum(subject);
-	values[4] = CStringGetTextDatum(body);
-	if (webhook_mail_text_is_address(digest->recipient))
-		nulls[5] = 'n';
-	else
-		values[5] = CStringGetTextDatum("this can't be a mail address; nothing was sent");
-	webhook_statement_execute(write_mail_sql, 6, types, values, nulls);
-	values[1] = values[2];
-	types[1] = TEXTOID;
+	values[1] = CStringGetTextDatum(digest->recipient);
 	webhook_statement_execute(drop_digest_sql, 2, types, values, NULL);
 }
 

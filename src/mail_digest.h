@@ -21,4 +21,8 @@ extern bool webhook_mail_digest_gather(void);
  */
 extern TimestampTz webhook_mail_digest_write(TimestampTz now);
 
+/* Queue one mail; action_id 0: it tells of no action. */
+extern void webhook_mail_digest_queue(int32 action_id, Oid owner, const char *recipient,
+									  const char *subject, const char *body);
+
 #endif							/* WEBHOOK_MAIL_DIGEST_H */

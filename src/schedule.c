@@ -21,7 +21,6 @@
 #include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "schedule.h"
 #include "settings.h"
 #include "slot.h"
@@ -321,7 +320,7 @@ webhook_schedule_zone(void)
 	 * start.  A worker has the server's.
 	 */
 	if (name == NULL || name[0] == '\0')
-		name = !IsBackgroundWorker && webhook_slot_get_timezone(workers) ? workers :
+		name = MyBackendType != B_BG_WORKER && webhook_slot_get_timezone(workers) ? workers :
 			GetConfigOptionResetString("TimeZone");
 	zone = name == NULL ? NULL : pg_tzset(name);
 	return zone != NULL ? zone : log_timezone;

@@ -16,6 +16,7 @@ typedef enum WebhookOutcome
 	WEBHOOK_UNANSWERED,			/* no, or no whole, answer; see error */
 	WEBHOOK_LOCAL_FAILURE,		/* no request for a reason of ours (no
 								 * descriptor, no memory): costs no attempt */
+	WEBHOOK_PROXY_FAILURE,		/* the same, because of webhook.proxy */
 	WEBHOOK_UNRESOLVED			/* no request, because no name server has said
 								 * yet where to: costs no attempt for a while */
 } WebhookOutcome;

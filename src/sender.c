@@ -4,9 +4,11 @@
  *	  HTTP requests, and mails, in flight, on libcurl.
  *
  * One thread and any number of requests.  Each waits at the gate (gate.c) until
- * its host may be looked up, goes out as a transfer (transfer.c, smtp.c) on the
+ * its host may be looked up, goes out as a transfer (transfer.c) on the
  * connections that curl keeps (network.c), and comes back with its answer
- * judged (answer.c).  None is ever lost: what can't be sent comes back as well.
+ * judged (answer.c).  A mail has a connection of its own (smtp.c), on which a mail
+ * server is told of it (dialog.c).  None is ever lost: what can't be sent comes
+ * back as well.
  *
  * Runs in workers.
  *

@@ -277,6 +277,34 @@ webhook_slot_set_progress(int in_flight, int claimed, int unsettled,
 }
 
 void
+webhook_slot_set_trouble(TimestampTz since)
+{
+	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
+	webhook_shared_mine->info.trouble_since = since;
+	LWLockRelease(webhook_shared->lock);
+}
+
+TimestampTz
+webhook_slot_find_trouble(char reason[WEBHOOK_ERROR_SIZE])
+{
+	TimestampTz since = 0;
+
+	LWLockAcquire(webhook_shared->lock, LW_SHARED);
+	for (int i = 0; i < webhook_shared->n_slots; i++)
+	{
+		WebhookSlotInfo *info = &webhook_shared->slots[i].info;
+
+		if (!info->used || info->database != MyDatabaseId || info->trouble_since == 0 ||
+			(since != 0 && since <= info->trouble_since))
+			continue;
+		since = info->trouble_since;
+		strlcpy(reason, info->last_error, WEBHOOK_ERROR_SIZE);
+	}
+	LWLockRelease(webhook_shared->lock);
+	return since;
+}
+
+void
 webhook_slot_set_timezone(const char *timezone)
 {
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);

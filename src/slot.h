@@ -47,6 +47,7 @@ typedef struct WebhookSlotInfo
 	char		timezone[TZ_STRLEN_MAX + 1];	/* of schedules; empty: not known yet */
 	char		last_error[WEBHOOK_ERROR_SIZE];
 	TimestampTz last_error_at;
+	TimestampTz trouble_since;	/* nothing can be sent, for last_error; 0: all is well */
 } WebhookSlotInfo;
 
 /* A slot's number from here on is that of a run's process. */
@@ -102,6 +103,10 @@ extern void webhook_slot_report(Oid database, const char *message);
 extern void webhook_slot_set_state(WebhookWorkerState state);
 extern void webhook_slot_set_progress(int in_flight, int claimed,
 									  int unsettled, int64 attempts);
+extern void webhook_slot_set_trouble(TimestampTz since);
+
+/* Since when a worker of this database can't send anything; 0: all can. */
+extern TimestampTz webhook_slot_find_trouble(char reason[WEBHOOK_ERROR_SIZE]);
 extern void webhook_slot_set_timezone(const char *timezone);
 extern void webhook_slot_set_recovering(bool is_recovering);
 extern void webhook_slot_set_turn(TimestampTz now, Size memory, int capacity);

@@ -251,6 +251,10 @@ webhook_smtp_judge(WebhookTransfer *t, CURLcode result)
 			mail->error = webhook_answer_format(mail->context,
 												"TLS connection to the mail server failed: %s", text);
 			break;
+		case CURLE_URL_MALFORMAT:
+			mail->error = webhook_answer_format(mail->context,
+												"webhook.smtp_url is no URL of a mail server: %s", text);
+			break;
 		case CURLE_OPERATION_TIMEDOUT:
 			mail->error = webhook_answer_format(mail->context,
 												"mail server did not answer in time");

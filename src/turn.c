@@ -42,6 +42,7 @@
 #include "storage/ipc.h"
 #include "survey.h"
 #include "transaction.h"
+#include "trouble.h"
 #include "turn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -83,7 +84,9 @@ webhook_turn_state(void)
 		return WEBHOOK_STATE_PAUSED;
 	if (backoff != 0 || webhook_settle_is_failing())
 		return WEBHOOK_STATE_BACKOFF;
-	return webhook_enabled ? WEBHOOK_STATE_RUNNING : WEBHOOK_STATE_DISABLED;
+	if (!webhook_enabled)
+		return WEBHOOK_STATE_DISABLED;
+	return webhook_trouble_is_lasting() ? WEBHOOK_STATE_BACKOFF : WEBHOOK_STATE_RUNNING;
 }
 
 /* ---------------------------------------------------------------------

@@ -281,7 +281,7 @@ COMMENT ON COLUMN webhook.mail_log.error IS 'what went wrong in the last attempt
 COMMENT ON COLUMN webhook.mail_log.created_at IS 'when the mail was written';
 COMMENT ON COLUMN webhook.mail_log.completed_at IS 'when it ended: Success, or Failed for good';
 COMMENT ON COLUMN webhook.mail_log.body IS 'text of the mail';
-COMMENT ON COLUMN webhook.mail_log.action_id IS 'the action whose failures it tells of';
+COMMENT ON COLUMN webhook.mail_log.action_id IS 'the action whose failures it tells of; 0: it tells of what keeps all webhooks from being sent';
 COMMENT ON COLUMN webhook.mail_log.owner IS 'the workflow''s owner; members of this role see the row';
 CREATE INDEX mail_log_due_idx ON webhook.mail_log (retry_at) WHERE retry_at IS NOT NULL;
 COMMENT ON INDEX webhook.mail_log_due_idx IS 'the queue: mails to be sent';
@@ -547,7 +547,7 @@ COMMENT ON VIEW webhook.stat_worker IS 'one row a worker process of this cluster
 COMMENT ON COLUMN webhook.stat_worker.pid IS 'process; NULL: it is not running';
 COMMENT ON COLUMN webhook.stat_worker.database IS 'the database whose webhooks it sends';
 COMMENT ON COLUMN webhook.stat_worker.worker IS 'its number, from 0, among those of the database';
-COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), paused: copy (until webhook.resume), backoff (waits after an error of its own), running a workflow (a scheduled run), stopped or failed';
+COMMENT ON COLUMN webhook.stat_worker.state IS 'starting, running, disabled (webhook.enabled is off), paused: copy (until webhook.resume), backoff (waits after an error of its own, or can send nothing for a reason of its own), running a workflow (a scheduled run), stopped or failed';
 COMMENT ON COLUMN webhook.stat_worker.started_at IS 'when it started';
 COMMENT ON COLUMN webhook.stat_worker.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_worker.attempts IS 'requests made since it started';
@@ -744,7 +744,7 @@ BEGIN
 		detail := 'no worker runs in this database';
 		hint := 'The server log says why. If it is for lack of background workers, increase max_worker_processes.';
 	ELSIF found.waiting > 0 THEN
-		detail := format('%s of %s workers wait after an error of their own', found.waiting, found.running);
+		detail := format('%s of %s workers wait after an error of their own, or can send nothing', found.waiting, found.running);
 		hint := 'See last_error in webhook.stat_worker, and the server log.';
 	ELSIF found.last_turn_at < moment - interval '2 minutes' THEN
 		detail := format('a worker has not looked at the database since %s', date_trunc('second', found.last_turn_at));

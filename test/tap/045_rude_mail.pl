@@ -173,6 +173,28 @@ ok(wait_for_sql($node, q{SELECT NOT EXISTS (SELECT FROM webhook.webhook_log WHER
 is(sql(q{SELECT count(*) FROM webhook.mail_log}), 1, 'but not who was told just now');
 is(scalar($tame->mails), $before + 1, 'no second mail within the interval');
 
+# A proxy that is down is no receiver's failure, and costs no attempt; but it is told of.
+sql(q{TRUNCATE webhook.mail_log, webhook.mail_digest, webhook.mail_digest_item; INSERT INTO webhook.admin VALUES ('dba@example.com', true), ('DBA@example.com', true), ('ops@example.com', true), ('gone@example.com', false)});
+set('webhook.proxy' => 'http://127.0.0.1:' . closed_port());
+my $offset = -s $node->logfile;
+my $told = $tame->mails;
+sql(qq{INSERT INTO good SELECT generate_series(5001, 5005)});
+ok(wait_for_sql($node, q{SELECT state || ': ' || last_error FROM webhook.stat_worker}, 'backoff: could not connect to proxy 127.0.0.1: Connection refused'), 'the worker says so');
+is(sql(q{SELECT status FROM webhook.health() WHERE "check" = 'worker'}), 'critical', 'and health');
+is(sql(q{SELECT status FROM webhook.health() WHERE "check" = 'settings'}), 'ok', 'nothing else is wrong');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT count(*) = 2 FROM webhook.mail_log WHERE status = 'Success'}), 'each active admin has a mail');
+my ($mail) = ($tame->mails)[-1];
+is($mail->{subject}, '[webhook] no webhook can be sent', 'what is wrong');
+like($mail->{text}, qr/could not connect to proxy 127\.0\.0\.1: Connection refused.*Waiting:  5 deliveries/s, 'why, and how many wait');
+is(sql('SELECT DISTINCT attempts FROM webhook.webhook_log WHERE action_id = 2'), 0, 'no attempt');
+$node->reload;
+set('webhook.proxy' => '');
+ok(wait_for_sql($node, q{SELECT state = 'running' FROM webhook.stat_worker}), 'it is mended');
+is(scalar($tame->mails), $told + 2, 'which was told once');
+is_deeply([ PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset) =~ /(?:WARNING|LOG):  (webhooks (?:can't be|are) sent [a-z]+)/g ],
+	[ 'webhooks can\'t be sent since', 'webhooks are sent again' ], 'as the server log tells');
+
 for my $from ('nobody', 'a b@example.com', 'x@example.com, y@example.com', 'CRM <crm>')
 {
 	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET webhook.smtp_from = '$from'");
