@@ -178,15 +178,6 @@ split_addresses(Owners *owners, int64 note_id, const char *text)
 	}
 }
 
-static Jsonb *
-get_jsonb(uint64 row, int column)
-{
-	bool		isnull;
-	Datum		value = webhook_statement_value(row, column, &isnull);
-
-	return isnull ? NULL : DatumGetJsonbPCopy(value);
-}
-
 /* What kept the template from being filled: when the event was queued, or now. */
 static const char *
 find_reason(Jsonb *computed, const char *problem)
@@ -215,9 +206,9 @@ find_owners(Owners *owners, int64 note_id, uint64 row)
 	if (fill.event.module == NULL)
 		fill.event.module = "record";
 	fill.event.record_id = webhook_statement_text(row, 5);
-	fill.event.record = get_jsonb(row, 6);
-	fill.event.old_record = get_jsonb(row, 7);
-	fill.event.computed = get_jsonb(row, 8);
+	fill.event.record = webhook_statement_copy_jsonb(row, 6, CurrentMemoryContext);
+	fill.event.old_record = webhook_statement_copy_jsonb(row, 7, CurrentMemoryContext);
+	fill.event.computed = webhook_statement_copy_jsonb(row, 8, CurrentMemoryContext);
 	fill.event.webhook_id = webhook_statement_text(row, 9);
 	fill.event.attempt = DatumGetInt16(webhook_statement_value(row, 10, &isnull));
 	fill.event.timestamp = DatumGetTimestampTz(webhook_statement_value(row, 11, &isnull));

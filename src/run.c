@@ -33,10 +33,10 @@
 #include "slot.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define BATCH_SIZE 1000
@@ -193,24 +193,6 @@ run_workflow(PG_FUNCTION_ARGS)
  */
 
 static void
-begin(const char *activity)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	pgstat_report_activity(STATE_RUNNING, activity);
-}
-
-static void
-commit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(true);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-static void
 plan_next(const WebhookWorkflow *workflow, const WebhookRunOrder *order)
 {
 	WebhookPlan *plan = webhook_schedule_parse(workflow->schedule);
@@ -226,7 +208,7 @@ carry_out(const WebhookRunOrder *order)
 {
 	WebhookWorkflow *workflow;
 
-	begin("running a workflow");
+	webhook_transaction_begin("running a workflow");
 	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
 	{
@@ -236,7 +218,7 @@ carry_out(const WebhookRunOrder *order)
 		(void) run(workflow, "SCHEDULE");
 		plan_next(workflow, order);
 	}
-	commit();
+	webhook_transaction_commit();
 }
 
 /* The next run is not to suffer from this one. */
@@ -245,11 +227,11 @@ skip(const WebhookRunOrder *order)
 {
 	WebhookWorkflow *workflow;
 
-	begin("planning the next run of a workflow");
+	webhook_transaction_begin("planning the next run of a workflow");
 	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
 		plan_next(workflow, order);
-	commit();
+	webhook_transaction_commit();
 }
 
 static void

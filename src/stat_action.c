@@ -22,12 +22,12 @@
 #include "access/tableam.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "log_table.h"
 #include "miscadmin.h"
 #include "shared_action.h"
 #include "stats.h"
@@ -37,7 +37,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /*
@@ -93,24 +92,10 @@ typedef struct QueueScan
 	Relation	log;
 	Relation	index;
 	TupleTableSlot *slot;
-	AttrNumber	status;
-	AttrNumber	retry_at;
 	Oid			queued;			/* of the enum */
 	Oid			dispatched;
 	TimestampTz now;
 } QueueScan;
-
-static Oid
-get_status(const char *label)
-{
-	Oid			namespace = get_namespace_oid("webhook", false);
-	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-									   CStringGetDatum("status"),
-									   ObjectIdGetDatum(namespace));
-
-	return GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-						   ObjectIdGetDatum(type), CStringGetDatum(label));
-}
 
 /* False: the index is missing; webhook.health says so. */
 static bool
@@ -125,10 +110,8 @@ begin_queue(QueueScan *scan)
 	scan->log = table_open(log, AccessShareLock);
 	scan->index = index_open(index, AccessShareLock);
 	scan->slot = table_slot_create(scan->log, NULL);
-	scan->status = get_attnum(log, "status");
-	scan->retry_at = get_attnum(log, "retry_at");
-	scan->queued = get_status("Queued");
-	scan->dispatched = get_status("Dispatched");
+	scan->queued = webhook_log_status("Queued");
+	scan->dispatched = webhook_log_status("Dispatched");
 	scan->now = GetCurrentTimestamp();
 	return true;
 }
@@ -167,8 +150,8 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 	{
 		bool		isnull;
 		Oid			status = DatumGetObjectId(slot_getattr(queue->slot,
-														   queue->status, &isnull));
-		Datum		due = slot_getattr(queue->slot, queue->retry_at, &isnull);
+														   LOG_STATUS + 1, &isnull));
+		Datum		due = slot_getattr(queue->slot, LOG_RETRY_AT + 1, &isnull);
 
 		CHECK_FOR_INTERRUPTS();
 		if (status == queue->dispatched)

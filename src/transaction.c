@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * transaction.c
- *	  The transactions of a worker.
+ *	  The transactions of a background process.
  *
- * Every transaction of a worker goes through this one pair, so that each has a
- * snapshot and its own time, and is seen in pg_stat_activity and by autovacuum.
+ * Every transaction of a worker, and of a scheduled run, goes through this one
+ * pair, so that each has a snapshot and its own time, and is seen in
+ * pg_stat_activity and by autovacuum.
  *
- * Runs in the worker.
+ * Runs in the worker, and in run processes.
  *
  *-------------------------------------------------------------------------
  */
