@@ -175,11 +175,13 @@ cancel(PG_FUNCTION_ARGS)
 	char	   *state;
 
 	check_visible(log_id);
+	/* CASE: see claim.c. */
 	state = change_delivery(log_id,
 							"UPDATE webhook.webhook_log SET status = 'Failed',"
 							" retry_at = NULL, completed_at = clock_timestamp(),"
 							" error = 'canceled' WHERE log_id = $1"
-							" AND retry_at IS NOT NULL AND status <> 'Dispatched'");
+							" AND CASE WHEN retry_at IS NULL THEN false"
+							" ELSE status <> 'Dispatched' END");
 	if (state != NULL && strcmp(state, "Dispatched") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),

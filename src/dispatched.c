@@ -23,9 +23,11 @@ static const char *const look_sql =
 	" FROM webhook.webhook_log WHERE action_id = $1 AND retry_at IS NOT NULL"
 	" AND (retry_at, log_id) > ($2, $3) ORDER BY retry_at, log_id LIMIT $4";
 
+/* CASE: see claim.c. */
 static const char *const find_dispatched_sql =
 	"SELECT log_id, worker, dispatched_at FROM webhook.webhook_log"
-	" WHERE log_id = ANY ($1) AND retry_at IS NOT NULL AND status = 'Dispatched'";
+	" WHERE log_id = ANY ($1)"
+	" AND CASE WHEN retry_at IS NULL THEN false ELSE status = 'Dispatched' END";
 
 /*
  * What was under way when a worker ended is sent again, at once the first
@@ -39,7 +41,7 @@ static const char *const recover_sql =
 	" webhook.webhook_log q"
 	" WHERE q.log_id = d.log_id AND q.worker IS NOT DISTINCT FROM d.worker"
 	" AND q.dispatched_at IS NOT DISTINCT FROM d.dispatched_at"
-	" AND q.retry_at IS NOT NULL AND q.status = 'Dispatched'"
+	" AND CASE WHEN q.retry_at IS NULL THEN false ELSE q.status = 'Dispatched' END"
 	" FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Queued', worker = NULL,"
 	" interrupted = LEAST(l.interrupted + 1, 1000),"

@@ -38,13 +38,14 @@ static const char *const attempt_sql =
 	" VALUES ($1, $2, $3, pg_catalog.make_interval(secs => $4 / 1000000.0),"
 	" $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 
+/* What came before has ended, or is held up with it: it is not walked over again. */
 static const char *const successors_sql =
-	"SELECT n.log_id, r.action_id FROM unnest($1::integer[], $2::text[])"
-	" AS r (action_id, record_id), LATERAL ("
+	"SELECT n.log_id, r.action_id FROM unnest($1::integer[], $2::text[], $3::bigint[])"
+	" AS r (action_id, record_id, log_id), LATERAL ("
 	" SELECT q.log_id FROM webhook.webhook_log q"
 	" WHERE q.ordered AND q.retry_at IS NOT NULL"
 	" AND q.action_id = r.action_id AND q.record_id = r.record_id"
-	" ORDER BY q.log_id LIMIT 1) n";
+	" AND q.log_id > r.log_id ORDER BY q.log_id LIMIT 1) n";
 
 static const char *const try_lock_sql =
 	"SELECT 1 FROM webhook.webhook_log WHERE log_id = $1"
@@ -160,10 +161,11 @@ static List *
 find_successors(List *results, MemoryContext context)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[2] = {INT4ARRAYOID, TEXTARRAYOID};
-	Datum		values[2];
+	Oid			types[3] = {INT4ARRAYOID, TEXTARRAYOID, INT8ARRAYOID};
+	Datum		values[3];
 	Datum	   *action_ids = palloc(list_length(results) * sizeof(Datum));
 	Datum	   *record_ids = palloc(list_length(results) * sizeof(Datum));
+	Datum	   *log_ids = palloc(list_length(results) * sizeof(Datum));
 	List	   *successors = NIL;
 	ListCell   *lc;
 	int			n = 0;
@@ -175,6 +177,7 @@ find_successors(List *results, MemoryContext context)
 		if (!r->ordered || r->record_id == NULL || r->retry_at != 0)
 			continue;
 		action_ids[n] = Int32GetDatum(r->action_id);
+		log_ids[n] = Int64GetDatum(r->log_id);
 		record_ids[n++] = CStringGetTextDatum(r->record_id);
 	}
 	if (n == 0)
@@ -182,7 +185,8 @@ find_successors(List *results, MemoryContext context)
 
 	values[0] = webhook_statement_array(action_ids, NULL, n, INT4OID);
 	values[1] = webhook_statement_array(record_ids, NULL, n, TEXTOID);
-	webhook_statement_run(&plan, successors_sql, 2, types, values, NULL);
+	values[2] = webhook_statement_array(log_ids, NULL, n, INT8OID);
+	webhook_statement_run(&plan, successors_sql, 3, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
