@@ -87,6 +87,7 @@ OBJS = \
 	src/queue.o \
 	src/flight.o \
 	src/lane.o \
+	src/places.o \
 	src/origin.o \
 	src/settle.o \
 	src/complaint.o \

@@ -18,6 +18,7 @@
 
 #include "durable.h"
 #include "lane.h"
+#include "places.h"
 #include "settings.h"
 #include "shared_action.h"
 #include "storage/ipc.h"
@@ -31,15 +32,13 @@
 #define MAX_PREFETCH 1000
 #define PREFETCH_US 25000		/* claim what is completed in this time */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
-#define FEW 2					/* in flight: next to nothing */
-#define PROOF_US USECS_PER_MINUTE	/* for which an answer speaks for a receiver */
-#define SILENCE_US (5 * USECS_PER_SEC)	/* ... of which nothing comes that is asked for */
+#define REVIEW_US (USECS_PER_SEC / 10)	/* between looks at who has fallen silent */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
 static int	total_ready = 0;
-static int	in_flight_by_trust[WEBHOOK_N_TRUST];
+static TimestampTz reviewed_at = 0;
 
 /* However the worker ends, what it had in flight takes no others' places. */
 static void
@@ -137,8 +136,8 @@ bool
 webhook_lane_is_idle(const WebhookLane *lane, TimestampTz now)
 {
 	return lane->n_flights == 0 && lane->successors == NIL &&
-		!lane->has_backlog && !lane->has_future && lane->look_again_at == 0 &&
-		lane->trust != WEBHOOK_SUSPECT && now >= lane->ended_at + PROOF_US;
+		lane->held == NIL && !lane->has_backlog && !lane->has_future &&
+		lane->look_again_at == 0 && webhook_places_is_forgotten(lane, now);
 }
 
 void
@@ -351,77 +350,6 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
  * ---------------------------------------------------------------------
  */
 
-static void
-count_in_flight(WebhookLane *lane, int change)
-{
-	lane->in_flight += change;
-	in_flight_by_trust[lane->trust] += change;
-}
-
-static void
-set_trust(WebhookLane *lane, WebhookTrust trust)
-{
-	in_flight_by_trust[lane->trust] -= lane->in_flight;
-	in_flight_by_trust[trust] += lane->in_flight;
-	lane->trust = trust;
-}
-
-/*
- * That a receiver has answered speaks for it for a while: not for so long where
- * it has something to answer.
- */
-static void
-review_trust(WebhookLane *lane, TimestampTz now)
-{
-	TimestampTz doubtful_at = lane->ended_at + PROOF_US;
-
-	if (lane->trust != WEBHOOK_PROVEN)
-		return;
-	if (lane->in_flight > 0)
-	{
-		WebhookFlight *oldest = dlist_head_element(WebhookFlight, node, &lane->flying);
-
-		doubtful_at = Max(lane->ended_at, oldest->send.started_at) + SILENCE_US;
-	}
-	if (now >= doubtful_at)
-		set_trust(lane, WEBHOOK_UNPROVEN);
-}
-
-/*
- * May a lane have one more in flight, with what others may come to need?  What
- * hangs holds its place until it times out, and many receivers can hang at
- * once, even such as have just answered.  So lanes leave an eighth to those that
- * have next to nothing in flight, and the last of that to those that have answered
- * lately and have nothing in flight.  Those that have not, since the last time-out
- * or for a while, have no more than half together beyond next to nothing of each;
- * where a time-out was the last thing, no more than half at all, be they ever so
- * many.  One that is alone may have all.
- */
-static bool
-has_share(const WebhookLane *lane, int max_in_flight)
-{
-	int			in_flight = webhook_sender_in_flight();
-	int			half = max_in_flight / 2;
-	int			suspects = in_flight_by_trust[WEBHOOK_SUSPECT];
-	int			unproven = in_flight_by_trust[WEBHOOK_UNPROVEN];
-	bool		has_few = lane->in_flight < FEW;
-	int			left = 0;		/* to others */
-
-	if (lane->in_flight < in_flight)
-	{
-		if (lane->trust == WEBHOOK_SUSPECT && suspects >= half)
-			return false;
-		if (lane->trust == WEBHOOK_UNPROVEN && !has_few &&
-			suspects + unproven >= half)
-			return false;
-		if (!has_few)
-			left = lane->trust == WEBHOOK_SUSPECT ? half : max_in_flight / 8;
-		else if (lane->trust != WEBHOOK_PROVEN || lane->in_flight > 0)
-			left = max_in_flight / 16;
-	}
-	return in_flight < max_in_flight - left;
-}
-
 /* Send the first ready delivery of a lane if it may go now. */
 static bool
 dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
@@ -429,7 +357,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	WebhookFlight *flight;
 	TimestampTz moment;
 
-	if (lane->n_ready == 0 || lane->action == NULL)
+	if (lane->action == NULL)
 		return false;
 	if (!webhook_shared_action_acquire(lane->action_id, get_limit(lane),
 									   lane->action->rate_limit, now, &moment))
@@ -443,7 +371,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	dlist_delete(&flight->node);
 	lane->n_ready--;
 	total_ready--;
-	count_in_flight(lane, 1);
+	webhook_places_count(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
 	return true;
@@ -457,8 +385,12 @@ dispatch(int max_in_flight)
 	bool		is_moving = true;
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &all_lanes)
-		review_trust(dlist_container(WebhookLane, node, iter.cur), now);
+	if (now < reviewed_at || now >= reviewed_at + REVIEW_US)
+	{
+		dlist_foreach(iter, &all_lanes)
+			webhook_places_review(dlist_container(WebhookLane, node, iter.cur), now);
+		reviewed_at = now;
+	}
 
 	/* One of each lane in turn, so that none waits for another. */
 	while (is_moving && total_ready > 0)
@@ -468,7 +400,7 @@ dispatch(int max_in_flight)
 		{
 			WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-			if (has_share(lane, max_in_flight) &&
+			if (lane->n_ready > 0 && webhook_places_has(lane, max_in_flight) &&
 				dispatch_one(lane, now, &next))
 				is_moving = true;
 		}
@@ -535,13 +467,12 @@ webhook_lane_finish(void)
 		return NULL;
 	flight = send->owner;
 	dlist_delete(&flight->node);
-	count_in_flight(flight->lane, -1);
+	webhook_places_count(flight->lane, -1);
 	flight->lane->completed++;
 	webhook_shared_action_release(flight->lane->action_id);
-	set_trust(flight->lane, has_hung(send) ? WEBHOOK_SUSPECT : WEBHOOK_PROVEN);
 
 	now = GetCurrentTimestamp();
-	flight->lane->ended_at = now;
+	webhook_places_note(flight->lane, has_hung(send), now);
 	if (send->outcome == WEBHOOK_LOCAL_FAILURE || send->outcome == WEBHOOK_PROXY_FAILURE)
 		webhook_trouble_note(send->error);
 	else if (send->outcome != WEBHOOK_UNRESOLVED)
@@ -595,7 +526,7 @@ webhook_lane_release(bool also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)
 				webhook_shared_action_release(lane->action_id);
-			count_in_flight(lane, -lane->in_flight);
+			webhook_places_count(lane, -lane->in_flight);
 			released = release_flights(&lane->flying, released);
 		}
 	}
