@@ -36,7 +36,7 @@
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
-static int	total_ready = 0;
+static int	ready_by_trust[WEBHOOK_N_TRUST];	/* claimed, not yet sent */
 static int	in_flight_by_trust[WEBHOOK_N_TRUST];
 
 /* However the worker ends, what it had in flight takes no others' places. */
@@ -95,7 +95,24 @@ webhook_lane_all(void)
 int
 webhook_lane_total_ready(void)
 {
-	return total_ready;
+	int			total = 0;
+
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		total += ready_by_trust[i];
+	return total;
+}
+
+int
+webhook_lane_ready_of(WebhookTrust trust)
+{
+	return ready_by_trust[trust];
+}
+
+static void
+count_ready(WebhookLane *lane, int change)
+{
+	lane->n_ready += change;
+	ready_by_trust[lane->trust] += change;
 }
 
 static bool
@@ -349,8 +366,7 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 		return flight;
 	}
 	dlist_push_tail(&lane->ready, &flight->node);
-	lane->n_ready++;
-	total_ready++;
+	count_ready(lane, 1);
 	return NULL;
 }
 
@@ -371,7 +387,18 @@ set_trust(WebhookLane *lane, WebhookTrust trust)
 {
 	in_flight_by_trust[lane->trust] -= lane->in_flight;
 	in_flight_by_trust[trust] += lane->in_flight;
+	ready_by_trust[lane->trust] -= lane->n_ready;
+	ready_by_trust[trust] += lane->n_ready;
 	lane->trust = trust;
+}
+
+WebhookTrust
+webhook_lane_trust(WebhookLane *lane, TimestampTz now)
+{
+	if (lane->trust == WEBHOOK_PROVEN && lane->in_flight == 0 &&
+		now >= lane->ended_at + PROOF_US)
+		set_trust(lane, WEBHOOK_UNPROVEN);
+	return lane->trust;
 }
 
 /*
@@ -427,11 +454,8 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 
 	flight = dlist_head_element(WebhookFlight, node, &lane->ready);
 	dlist_delete(&flight->node);
-	lane->n_ready--;
-	total_ready--;
-	if (lane->in_flight == 0 && now >= lane->ended_at + PROOF_US &&
-		lane->trust == WEBHOOK_PROVEN)
-		set_trust(lane, WEBHOOK_UNPROVEN);
+	count_ready(lane, -1);
+	(void) webhook_lane_trust(lane, now);
 	count_in_flight(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
@@ -446,7 +470,7 @@ dispatch(int max_in_flight)
 	bool		is_moving = true;
 
 	/* One of each lane in turn, so that none waits for another. */
-	while (is_moving && total_ready > 0)
+	while (is_moving && webhook_lane_total_ready() > 0)
 	{
 		dlist_iter	iter;
 
@@ -468,7 +492,7 @@ webhook_lane_dispatch(int max_in_flight)
 {
 	TimestampTz next;
 
-	if (total_ready == 0 || !webhook_durable_is_reached())
+	if (webhook_lane_total_ready() == 0 || !webhook_durable_is_reached())
 		return 0;
 	next = dispatch(max_in_flight);
 	webhook_sender_start_all();
@@ -572,8 +596,7 @@ webhook_lane_release(bool also_in_flight)
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
 		released = release_flights(&lane->ready, released);
-		total_ready -= lane->n_ready;
-		lane->n_ready = 0;
+		count_ready(lane, -lane->n_ready);
 		if (also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)

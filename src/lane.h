@@ -38,6 +38,8 @@ typedef struct WebhookLane
 	TimestampTz look_again_at;	/* at what was passed over; 0: nothing was */
 	List	   *successors;		/* int64 *: may go now that another has ended */
 
+	bool		is_served;		/* has got something in this turn */
+
 	int			n_flights;		/* claimed and not yet settled */
 	dlist_head	ready;			/* claimed, not yet sent */
 	int			n_ready;
@@ -116,5 +118,11 @@ extern bool webhook_lane_holds(int64 log_id);
 
 /* How many are claimed and not yet sent, in all lanes. */
 extern int	webhook_lane_total_ready(void);
+
+/* ... and in those of which so much is known. */
+extern int	webhook_lane_ready_of(WebhookTrust trust);
+
+/* What is known of a lane's receiver now: what it did long ago is forgotten. */
+extern WebhookTrust webhook_lane_trust(WebhookLane *lane, TimestampTz now);
 
 #endif							/* WEBHOOK_LANE_H */

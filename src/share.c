@@ -5,7 +5,13 @@
  *
  * What is claimed and not yet sent is bounded, over all lanes.  Of what is free
  * each that wants some gets an equal part, and one that is alone half: others
- * may come.  They take turns at being the first.
+ * may come.  Where there is not enough for all, those that got nothing come first
+ * the next time.
+ *
+ * What is claimed for a receiver that hangs stays.  So receivers that have not
+ * answered lately have no more together than may be in flight, and those whose
+ * last request has timed out half of that: be they ever so many, there is room
+ * for those at work.
  *
  * Runs in the worker.
  *
@@ -28,11 +34,34 @@
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 
-/* How many may be claimed now: what can't be settled must not grow. */
+/*
+ * How many may be claimed now, of all lanes and of those of which so much is
+ * known: what can't be settled must not grow.
+ */
 static int
 get_budget(void)
 {
 	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
+}
+
+static int
+get_budget_of(WebhookTrust trust)
+{
+	switch (trust)
+	{
+		case WEBHOOK_SUSPECT:
+			return Max(webhook_max_in_flight / 2, 1) - webhook_lane_ready_of(trust);
+		case WEBHOOK_UNPROVEN:
+			return webhook_max_in_flight - webhook_lane_ready_of(trust);
+		default:
+			return MAX_READY;
+	}
+}
+
+static bool
+is_hungry(const WebhookLane *lane)
+{
+	return lane->has_backlog || lane->successors != NIL;
 }
 
 /* One lane's share; its deliveries are appended to claimed. */
@@ -83,39 +112,65 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 		*claimed = lappend(*claimed, lfirst(lc));
 }
 
+/* Those that got something come last the next time. */
+static void
+move_served_back(dlist_head *lanes)
+{
+	dlist_head	served;
+	dlist_mutable_iter iter;
+
+	dlist_init(&served);
+	dlist_foreach_modify(iter, lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (lane->is_served)
+		{
+			dlist_delete(&lane->node);
+			dlist_push_tail(&served, &lane->node);
+		}
+	}
+	while (!dlist_is_empty(&served))
+		dlist_push_tail(lanes, dlist_pop_head_node(&served));
+}
+
 List *
 webhook_share_claim(int worker, TimestampTz now)
 {
 	List	   *claimed = NIL;
 	dlist_head *lanes = webhook_lane_all();
 	dlist_iter	iter;
-	int			n_hungry = 0;
+	int			n_hungry[WEBHOOK_N_TRUST] = {0};
+	int			budgets[WEBHOOK_N_TRUST];
 
 	if (!webhook_enabled || !webhook_durable_is_reached())
 		return NIL;
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		budgets[i] = get_budget_of(i);
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->has_backlog || lane->successors != NIL)
-			n_hungry++;
+		lane->is_served = false;
+		if (is_hungry(lane))
+			n_hungry[webhook_lane_trust(lane, now)]++;
 	}
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			budget = get_budget() - list_length(claimed);
+		int			n_before = list_length(claimed);
+		int			budget = Min(get_budget() - n_before, budgets[lane->trust]);
 
-		if (!lane->has_backlog && lane->successors == NIL)
+		if (!is_hungry(lane))
 			continue;
-		if (budget <= 0)
-			break;
-		claim_lane(lane, worker, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
-		n_hungry--;
+		if (budget > 0)
+			claim_lane(lane, worker, now,
+					   Max(budget / Max(n_hungry[lane->trust], 2), 1), &claimed);
+		n_hungry[lane->trust]--;
+		budgets[lane->trust] -= list_length(claimed) - n_before;
+		lane->is_served = list_length(claimed) > n_before;
 	}
-
-	/* Who was first is last the next time. */
-	if (!dlist_is_empty(lanes))
-		dlist_push_tail(lanes, dlist_pop_head_node(lanes));
+	move_served_back(lanes);
 	return claimed;
 }
 
@@ -164,16 +219,20 @@ webhook_share_is_hungry(void)
 {
 	dlist_iter	iter;
 	int			budget = get_budget();
+	int			budgets[WEBHOOK_N_TRUST];
 
 	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
 		return false;
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		budgets[i] = Min(budget, get_budget_of(i));
 	dlist_foreach(iter, webhook_lane_all())
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->successors != NIL || webhook_lane_appetite(lane, budget) > 0)
+		if ((lane->successors != NIL && budgets[lane->trust] > 0) ||
+			webhook_lane_appetite(lane, budgets[lane->trust]) > 0)
 			return true;
 	}
 	return false;
