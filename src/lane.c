@@ -37,7 +37,6 @@
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
-static int	total_ready = 0;
 static TimestampTz reviewed_at = 0;
 
 /* However the worker ends, what it had in flight takes no others' places. */
@@ -91,12 +90,6 @@ dlist_head *
 webhook_lane_all(void)
 {
 	return &all_lanes;
-}
-
-int
-webhook_lane_total_ready(void)
-{
-	return total_ready;
 }
 
 static bool
@@ -340,8 +333,7 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 		return flight;
 	}
 	dlist_push_tail(&lane->ready, &flight->node);
-	lane->n_ready++;
-	total_ready++;
+	webhook_places_count_ready(lane, 1);
 	return NULL;
 }
 
@@ -369,8 +361,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 
 	flight = dlist_head_element(WebhookFlight, node, &lane->ready);
 	dlist_delete(&flight->node);
-	lane->n_ready--;
-	total_ready--;
+	webhook_places_count_ready(lane, -1);
 	webhook_places_count(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
 	webhook_flight_send(flight, lane->action, now);
@@ -393,7 +384,7 @@ dispatch(int max_in_flight)
 	}
 
 	/* One of each lane in turn, so that none waits for another. */
-	while (is_moving && total_ready > 0)
+	while (is_moving && webhook_places_total_ready() > 0)
 	{
 		is_moving = false;
 		dlist_foreach(iter, &all_lanes)
@@ -413,7 +404,7 @@ webhook_lane_dispatch(int max_in_flight)
 {
 	TimestampTz next;
 
-	if (total_ready == 0 || !webhook_durable_is_reached())
+	if (webhook_places_total_ready() == 0 || !webhook_durable_is_reached())
 		return 0;
 	next = dispatch(max_in_flight);
 	webhook_sender_start_all();
@@ -520,8 +511,7 @@ webhook_lane_release(bool also_in_flight)
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
 		released = release_flights(&lane->ready, released);
-		total_ready -= lane->n_ready;
-		lane->n_ready = 0;
+		webhook_places_count_ready(lane, -lane->n_ready);
 		if (also_in_flight)
 		{
 			for (int i = 0; i < lane->in_flight; i++)

@@ -41,6 +41,8 @@ typedef struct WebhookLane
 	TimestampTz held_at;		/* when to look at them again */
 	int			n_held_looks;	/* how often that was in vain */
 
+	bool		is_served;		/* has got something in this turn */
+
 	int			n_flights;		/* claimed and not yet settled */
 	dlist_head	ready;			/* claimed, not yet sent */
 	int			n_ready;
@@ -116,8 +118,5 @@ extern List *webhook_lane_release(bool also_in_flight);
 
 /* Is a delivery claimed and not yet answered? */
 extern bool webhook_lane_holds(int64 log_id);
-
-/* How many are claimed and not yet sent, in all lanes. */
-extern int	webhook_lane_total_ready(void);
 
 #endif							/* WEBHOOK_LANE_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * places.c
- *	  Who may have how much of what a worker may have in flight.
+ *	  Who may have how much of what a worker may have claimed and in flight.
  *
  * What hangs holds its place until it times out, and many receivers can hang at
  * once, even such as have just answered.  So lanes leave an eighth to those that
@@ -25,6 +25,7 @@
 #define SILENCE_US (5 * USECS_PER_SEC)	/* ... of which nothing comes that is asked for */
 
 static int	in_flight_by_trust[WEBHOOK_N_TRUST];
+static int	ready_by_trust[WEBHOOK_N_TRUST];
 
 void
 webhook_places_count(WebhookLane *lane, int change)
@@ -33,11 +34,36 @@ webhook_places_count(WebhookLane *lane, int change)
 	in_flight_by_trust[lane->trust] += change;
 }
 
+void
+webhook_places_count_ready(WebhookLane *lane, int change)
+{
+	lane->n_ready += change;
+	ready_by_trust[lane->trust] += change;
+}
+
+int
+webhook_places_total_ready(void)
+{
+	int			total = 0;
+
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		total += ready_by_trust[i];
+	return total;
+}
+
+int
+webhook_places_ready(WebhookTrust trust)
+{
+	return ready_by_trust[trust];
+}
+
 static void
 set_trust(WebhookLane *lane, WebhookTrust trust)
 {
 	in_flight_by_trust[lane->trust] -= lane->in_flight;
 	in_flight_by_trust[trust] += lane->in_flight;
+	ready_by_trust[lane->trust] -= lane->n_ready;
+	ready_by_trust[trust] += lane->n_ready;
 	lane->trust = trust;
 }
 

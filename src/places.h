@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * places.h
- *	  Who may have how much of what a worker may have in flight.
+ *	  Who may have how much of what a worker may have claimed and in flight.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,8 +10,13 @@
 
 #include "lane.h"
 
-/* A lane has so many more in flight. */
+/* A lane has so many more in flight, or claimed and not yet sent. */
 extern void webhook_places_count(WebhookLane *lane, int change);
+extern void webhook_places_count_ready(WebhookLane *lane, int change);
+
+/* How many are claimed and not yet sent: in all lanes; of whom so much is known. */
+extern int	webhook_places_total_ready(void);
+extern int	webhook_places_ready(WebhookTrust trust);
 
 /* A request of the lane's has ended; has_hung: and held its place for nothing. */
 extern void webhook_places_note(WebhookLane *lane, bool has_hung, TimestampTz now);

@@ -5,7 +5,13 @@
  *
  * What is claimed and not yet sent is bounded, over all lanes.  Of what is free
  * each that wants some gets an equal part, and one that is alone half: others
- * may come.  They take turns at being the first.
+ * may come.  Where there is not enough for all, those that got nothing come first
+ * the next time.
+ *
+ * What is claimed for a receiver that hangs stays.  So receivers that have not
+ * answered lately have no more together than may be in flight, and those whose
+ * last request has timed out half of that: be they ever so many, there is room
+ * for those at work.
  *
  * Runs in the worker.
  *
@@ -17,6 +23,7 @@
 #include "claim.h"
 #include "durable.h"
 #include "lane.h"
+#include "places.h"
 #include "queue.h"
 #include "settings.h"
 #include "settle.h"
@@ -31,11 +38,28 @@
 static bool has_backlog = false;	/* some lane may have more to claim */
 static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
 
-/* How many may be claimed now: what can't be settled must not grow. */
+/*
+ * How many may be claimed now, of all lanes and of those of which so much is
+ * known: what can't be settled must not grow.
+ */
 static int
 get_budget(void)
 {
-	return MAX_READY - webhook_lane_total_ready() - webhook_settle_stuck();
+	return MAX_READY - webhook_places_total_ready() - webhook_settle_stuck();
+}
+
+static int
+get_budget_of(WebhookTrust trust)
+{
+	switch (trust)
+	{
+		case WEBHOOK_SUSPECT:
+			return Max(webhook_max_in_flight / 2, 1) - webhook_places_ready(trust);
+		case WEBHOOK_UNPROVEN:
+			return webhook_max_in_flight - webhook_places_ready(trust);
+		default:
+			return MAX_READY;
+	}
 }
 
 static bool
@@ -115,6 +139,12 @@ claim_successors(WebhookLane *lane, int worker, TimestampTz now)
 	return claimed;
 }
 
+static bool
+is_hungry(const WebhookLane *lane)
+{
+	return lane->has_backlog || has_successors(lane);
+}
+
 /* One lane's share; its deliveries are appended to claimed. */
 static void
 claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
@@ -161,39 +191,66 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 		*claimed = lappend(*claimed, lfirst(lc));
 }
 
+/* Those that got something come last the next time. */
+static void
+move_served_back(dlist_head *lanes)
+{
+	dlist_head	served;
+	dlist_mutable_iter iter;
+
+	dlist_init(&served);
+	dlist_foreach_modify(iter, lanes)
+	{
+		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
+
+		if (lane->is_served)
+		{
+			dlist_delete(&lane->node);
+			dlist_push_tail(&served, &lane->node);
+		}
+	}
+	while (!dlist_is_empty(&served))
+		dlist_push_tail(lanes, dlist_pop_head_node(&served));
+}
+
 List *
 webhook_share_claim(int worker, TimestampTz now)
 {
 	List	   *claimed = NIL;
 	dlist_head *lanes = webhook_lane_all();
 	dlist_iter	iter;
-	int			n_hungry = 0;
+	int			n_hungry[WEBHOOK_N_TRUST] = {0};
+	int			budgets[WEBHOOK_N_TRUST];
 
 	if (!webhook_enabled || !webhook_durable_is_reached())
 		return NIL;
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		budgets[i] = get_budget_of(i);
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->has_backlog || has_successors(lane))
-			n_hungry++;
+		lane->is_served = false;
+		webhook_places_review(lane, now);
+		if (is_hungry(lane))
+			n_hungry[lane->trust]++;
 	}
 	dlist_foreach(iter, lanes)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
-		int			budget = get_budget() - list_length(claimed);
+		int			n_before = list_length(claimed);
+		int			budget = Min(get_budget() - n_before, budgets[lane->trust]);
 
-		if (!lane->has_backlog && !has_successors(lane))
+		if (!is_hungry(lane))
 			continue;
-		if (budget <= 0)
-			break;
-		claim_lane(lane, worker, now, Max(budget / Max(n_hungry, 2), 1), &claimed);
-		n_hungry--;
+		if (budget > 0)
+			claim_lane(lane, worker, now,
+					   Max(budget / Max(n_hungry[lane->trust], 2), 1), &claimed);
+		n_hungry[lane->trust]--;
+		budgets[lane->trust] -= list_length(claimed) - n_before;
+		lane->is_served = list_length(claimed) > n_before;
 	}
-
-	/* Who was first is last the next time. */
-	if (!dlist_is_empty(lanes))
-		dlist_push_tail(lanes, dlist_pop_head_node(lanes));
+	move_served_back(lanes);
 	return claimed;
 }
 
@@ -219,7 +276,7 @@ webhook_share_plan(void)
 
 		if (is_disabled(lane))
 			continue;
-		if (lane->has_backlog || has_successors(lane))
+		if (is_hungry(lane))
 			has_backlog = true;
 		if (lane->held != NIL && !has_held(lane) &&
 			(next_due_at == 0 || lane->held_at < next_due_at))
@@ -245,16 +302,20 @@ webhook_share_is_hungry(void)
 {
 	dlist_iter	iter;
 	int			budget = get_budget();
+	int			budgets[WEBHOOK_N_TRUST];
 
 	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
 		return false;
+	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
+		budgets[i] = Min(budget, get_budget_of(i));
 	dlist_foreach(iter, webhook_lane_all())
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
 		if (is_disabled(lane))
 			continue;
-		if (has_successors(lane) || webhook_lane_appetite(lane, budget) > 0)
+		if ((has_successors(lane) && budgets[lane->trust] > 0) ||
+			webhook_lane_appetite(lane, budgets[lane->trust]) > 0)
 			return true;
 	}
 	return false;

@@ -29,6 +29,7 @@
 #include "news.h"
 #include "origin.h"
 #include "pgstat.h"
+#include "places.h"
 #include "purge.h"
 #include "queue.h"
 #include "recovery.h"
@@ -385,7 +386,7 @@ webhook_turn_take(void)
 static bool
 is_quiet(void)
 {
-	return webhook_sender_in_flight() == 0 && webhook_lane_total_ready() == 0;
+	return webhook_sender_in_flight() == 0 && webhook_places_total_ready() == 0;
 }
 
 /* Is there something to do, and is it time? */

@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "news.h"
 #include "pgstat.h"
+#include "places.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "process.h"
@@ -311,7 +312,7 @@ run_loop(void)
 			is_told |= webhook_news_is_told();
 		}
 		webhook_slot_set_progress(webhook_sender_in_flight(),
-								  webhook_lane_total_ready(),
+								  webhook_places_total_ready(),
 								  webhook_settle_count(),
 								  webhook_settle_attempts());
 

@@ -1,10 +1,11 @@
-# Many of something: databases, actions.  What is counted here must not grow with
-# them, or come after a minute.
+# Many of something: databases, actions, receivers that hang.  What is counted here
+# must not grow with them, or come after a minute.
 
 use strict;
 use warnings;
 
 use FindBin;
+use IO::Socket::INET;
 use lib "$FindBin::RealBin/../lib";
 
 use PostgreSQL::Test::Utils;
@@ -17,6 +18,7 @@ my $n_actions = 300;
 
 my $node = start_cluster('many', conf => qq{
 max_worker_processes = 30
+webhook.timeout = '40s'
 });
 my $receiver = start_receiver(terse => 1);
 my $ok = $receiver->url('/ok');
@@ -78,6 +80,24 @@ cmp_ok($second - $first, '<', $n_actions / 3 + 50, '... and for the next event b
 sql(q{SELECT webhook.alter_action(min(action_id), title => 'other') FROM webhook.action});
 my $third = send_all('single', 1, 1);
 cmp_ok($third - $second, '<', 50, '... nor when another one has changed');
+
+# Many that hang, with more due than is claimed ahead: a receiver at work has room.
+my $hanging = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 512) or die $!;
+my $hung = 'http://127.0.0.1:' . $hanging->sockport . '/';
+sql(qq{CREATE TABLE hung (id int PRIMARY KEY);
+	SELECT count(webhook.create_workflow('hung ' || i, 'hung')) FROM generate_series(1, 800) i;
+	SELECT count(webhook.create_action('hung ' || i, 'send ' || j, '$hung')) FROM generate_series(1, 800) i, generate_series(1, 3) j});
+send_all('single', 2, 1);
+sql('INSERT INTO hung SELECT generate_series(1, 2)');
+ok(wait_for_sql($node, q{SELECT count(*) > 50 FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'many receivers hang');
+$started_at = time;
+for my $i (3 .. 12)
+{
+	sql("INSERT INTO single VALUES ($i)");
+	$n_sent++;
+}
+ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Success'}, $n_sent), 'another one is sent what is queued');
+cmp_ok(time - $started_at, '<', 20, '... before they have timed out');
 
 $receiver->stop;
 $node->stop;
