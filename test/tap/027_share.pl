@@ -153,7 +153,7 @@ ok(wait_for_sql($node, "SELECT count(*) FILTER (WHERE status = 'Failed') = 60 $h
 $node->safe_psql('postgres', q{SELECT webhook.alter_action(action_id, timeout => '10 min')
 	FROM webhook.action JOIN webhook.workflow USING (workflow_id) WHERE name ~ '^kind 3..$'});
 $node->safe_psql('postgres', 'INSERT INTO event SELECT i, k FROM generate_series(2, 4) i, generate_series(301, 360) k');
-ok(wait_for_sql($node, "SELECT count(*) FILTER (WHERE status = 'Dispatched') = 180 $hanging"), 'and there is more for them');
+ok(wait_for_sql($node, "SELECT count(*) FILTER (WHERE status = 'Dispatched') = 100 $hanging"), 'and there is more for them, of which as much again is claimed');
 action(400, $fast->url('/well'));
 add(400, 20);
 ok(wait_for_sql($node, q{SELECT count(*) = 20 FROM webhook.webhook_log l JOIN webhook.workflow w USING (workflow_id)
