@@ -35,12 +35,18 @@
 	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
 	" l.retries, l.queued_at, l.retry_at, due.writer, l.ctid"
 
-/* No unfinished delivery of the same record comes before this one. */
-#define IS_FIRST_OF_RECORD \
-	" (NOT q.ordered OR NOT EXISTS (SELECT FROM webhook.webhook_log p" \
+/*
+ * No unfinished delivery of the same record comes before this one.  It is looked
+ * for from here backwards: where many wait for one that is under way, the next
+ * one tells, while from the first one on all that have ended are walked over as
+ * long as somebody holds a snapshot.
+ */
+#define IS_FIRST_OF_RECORD(criterion) \
+	" (NOT q.ordered OR (SELECT p.log_id FROM webhook.webhook_log p" \
 	" WHERE p.ordered AND p.retry_at IS NOT NULL" \
 	" AND p.action_id = q.action_id AND p.record_id = q.record_id" \
-	" AND p.log_id < q.log_id))"
+	" AND p.log_id < q.log_id" criterion \
+	" ORDER BY p.log_id DESC LIMIT 1) IS NULL)"
 
 #define CLAIM(criterion) \
 	"WITH due AS MATERIALIZED (" \
@@ -55,21 +61,26 @@
 	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS
 
 static const char *const claim_sql = CLAIM("");
-static const char *const claim_ordered_sql = CLAIM(" AND" IS_FIRST_OF_RECORD);
+static const char *const claim_ordered_sql = CLAIM(" AND" IS_FIRST_OF_RECORD(""));
 
 /*
+ * What came before the one that has ended had ended before: it is not walked over
+ * once more.
+ *
  * Rows that are named are looked up by their name: CASE hides from the planner
  * that the index of what is due has them, too.  With statistics of an empty queue
  * it takes that for the cheaper one, and walks through all of a long one.
  */
 static const char *const claim_successors_sql =
 	"WITH due AS MATERIALIZED ("
-	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q"
-	" WHERE q.log_id = ANY ($1) AND CASE WHEN q.retry_at IS NULL THEN false"
-	" ELSE q.retry_at <= $2 AND q.status <> 'Dispatched' END AND" IS_FIRST_OF_RECORD
-	" ORDER BY q.log_id FOR NO KEY UPDATE SKIP LOCKED)"
+	" SELECT q.ctid AS tid, q.xmin AS writer FROM unnest($1, $2) AS s (log_id, after)"
+	" JOIN webhook.webhook_log q ON q.log_id = s.log_id"
+	" WHERE CASE WHEN q.retry_at IS NULL THEN false"
+	" ELSE q.retry_at <= $3 AND q.status <> 'Dispatched' END"
+	" AND" IS_FIRST_OF_RECORD(" AND p.log_id > s.after")
+	" ORDER BY q.log_id FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
-	" dispatched_at = pg_catalog.clock_timestamp(), worker = $3"
+	" dispatched_at = pg_catalog.clock_timestamp(), worker = $4"
 	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS;
 
 /*
@@ -228,19 +239,31 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 }
 
 List *
-webhook_claim_successors(List *log_ids, int worker, TimestampTz now)
+webhook_claim_successors(List *successors, int worker, TimestampTz now)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[3] = {INT8ARRAYOID, TIMESTAMPTZOID, INT2OID};
+	Oid			types[4] = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID, INT2OID};
 	MemoryContext context = CurrentMemoryContext;
-	Datum		values[3];
+	Datum	   *log_ids = palloc(list_length(successors) * sizeof(Datum));
+	Datum	   *afters = palloc(list_length(successors) * sizeof(Datum));
+	Datum		values[4];
 	List	   *result;
+	ListCell   *lc;
+	int			n = 0;
 
-	values[0] = webhook_statement_ids(log_ids);
-	values[1] = TimestampTzGetDatum(now);
-	values[2] = Int16GetDatum(worker);
+	foreach(lc, successors)
+	{
+		WebhookSuccessor *successor = lfirst(lc);
+
+		log_ids[n] = Int64GetDatum(successor->log_id);
+		afters[n++] = Int64GetDatum(successor->after);
+	}
+	values[0] = webhook_statement_array(log_ids, NULL, n, INT8OID);
+	values[1] = webhook_statement_array(afters, NULL, n, INT8OID);
+	values[2] = TimestampTzGetDatum(now);
+	values[3] = Int16GetDatum(worker);
 	SPI_connect();
-	execute_claim(webhook_statement_prepare(&plan, claim_successors_sql, 3, types),
+	execute_claim(webhook_statement_prepare(&plan, claim_successors_sql, 4, types),
 				  values);
 	result = read_deliveries(context, NULL);
 	SPI_finish();

@@ -21,8 +21,8 @@ extern List *webhook_claim_due(int32 action_id, bool ordered, int worker,
 							   WebhookCursor *cursor, TimestampTz now,
 							   int limit, bool *exhausted);
 
-/* Claim single deliveries of an ordered action, where they may go now. */
-extern List *webhook_claim_successors(List *log_ids, int worker,
+/* Claim those (WebhookSuccessor *) that may go now. */
+extern List *webhook_claim_successors(List *successors, int worker,
 									  TimestampTz now);
 
 #endif							/* WEBHOOK_CLAIM_H */

@@ -36,8 +36,8 @@ typedef struct WebhookLane
 	bool		has_future;		/* something may fall due later */
 	TimestampTz next_due;		/* 0: nothing known */
 	TimestampTz look_again_at;	/* at what was passed over; 0: nothing was */
-	List	   *successors;		/* int64 *: may go now that another has ended */
-	List	   *held;			/* int64 *: the same, but they were locked */
+	List	   *successors;		/* WebhookSuccessor *: may go now */
+	List	   *held;			/* the same, but they were locked */
 	TimestampTz held_at;		/* when to look at them again */
 	int			n_held_looks;	/* how often that was in vain */
 

@@ -87,6 +87,14 @@ typedef struct WebhookResult
 	char	   *response_body;
 } WebhookResult;
 
+/* A delivery of an ordered action that another one of its record held up. */
+typedef struct WebhookSuccessor
+{
+	int64		log_id;
+	int32		action_id;
+	int64		after;			/* log_id of that other one: it was the first */
+} WebhookSuccessor;
+
 /* A row of webhook_attempt. */
 typedef struct WebhookAttempt
 {

@@ -40,7 +40,7 @@ static const char *const attempt_sql =
 
 /* What came before has ended, or is held up with it: it is not walked over again. */
 static const char *const successors_sql =
-	"SELECT n.log_id, r.action_id FROM unnest($1::integer[], $2::text[], $3::bigint[])"
+	"SELECT n.log_id, r.action_id, r.log_id FROM unnest($1::integer[], $2::text[], $3::bigint[])"
 	" AS r (action_id, record_id, log_id), LATERAL ("
 	" SELECT q.log_id FROM webhook.webhook_log q"
 	" WHERE q.ordered AND q.retry_at IS NOT NULL"
@@ -195,6 +195,7 @@ find_successors(List *results, MemoryContext context)
 
 		successor->log_id = DatumGetInt64(webhook_statement_value(i, 1, &isnull));
 		successor->action_id = DatumGetInt32(webhook_statement_value(i, 2, &isnull));
+		successor->after = DatumGetInt64(webhook_statement_value(i, 3, &isnull));
 		successors = lappend(successors, successor);
 		MemoryContextSwitchTo(old);
 	}

@@ -11,13 +11,6 @@
 #include "log_row.h"
 #include "nodes/pg_list.h"
 
-/* A delivery that another one of its record held up. */
-typedef struct WebhookSuccessor
-{
-	int64		log_id;
-	int32		action_id;
-} WebhookSuccessor;
-
 /*
  * Record results (WebhookResult *) with their attempt rows.  "by_statement" is
  * the slower way, which takes rows as they come: an attempt that is there

@@ -162,9 +162,9 @@ note_successors(List *successors)
 	{
 		WebhookSuccessor *successor = lfirst(lc);
 		WebhookLane *lane = webhook_lane_find(successor->action_id);
-		int64	   *copy = palloc(sizeof(int64));
+		WebhookSuccessor *copy = palloc(sizeof(WebhookSuccessor));
 
-		*copy = successor->log_id;
+		*copy = *successor;
 		lane->successors = lappend(lane->successors, copy);
 	}
 	MemoryContextSwitchTo(old);

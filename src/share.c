@@ -113,7 +113,7 @@ hold_others(WebhookLane *lane, const List *claimed, TimestampTz now)
 		lane->held_at = now + LOCKED_PAUSE_US;
 	foreach(lc, lane->successors)
 	{
-		if (is_among(claimed, *(int64 *) lfirst(lc)))
+		if (is_among(claimed, ((WebhookSuccessor *) lfirst(lc))->log_id))
 			continue;
 		lane->held = lappend(lane->held, lfirst(lc));
 		lane->successors = foreach_delete_current(lane->successors, lc);

@@ -108,6 +108,22 @@ ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE retry_at
 my $order = q{SELECT bool_and(ok) FROM (SELECT dispatched_at >= lag(dispatched_at) OVER (ORDER BY log_id) AS ok FROM webhook.webhook_log WHERE module = 'stuck'::regclass) o};
 is(sql($order), 't', '... and is sent in order');
 
+# While somebody holds a snapshot nothing of what has ended goes away.
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$holder->query_safe('SELECT 1');
+my $entries = q{SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = 'webhook_log_ordered_idx'};
+for my $round (1 .. 2)
+{
+	count_read();
+	$before = sql($entries);
+	sql(q{DO $$ BEGIN FOR i IN 1 .. 500 LOOP UPDATE event SET n = i WHERE id = 2; END LOOP; END $$});
+	ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE retry_at IS NOT NULL}, 0), 'many of one record under a held snapshot');
+	count_read();
+	cmp_ok(sql($entries) - $before, '<', 500 * 10, "... $round: without a look at all that have ended");
+}
+$holder->quit;
+
 $receiver->stop;
 $node->stop;
 done_testing();
