@@ -13,7 +13,7 @@ written down as a line of JSON, read by Python's own parser.
     --hang                accepts connections and says nothing
     --ascii               takes no addresses with other letters (no SMTPUTF8)
     --rude HOW            does not keep to the rules:
-                          slow-end      thinks for 3 seconds about each mail
+                          slow-end      thinks for 6 seconds about each mail
                           no-end        never says whether it took a mail
                           cut-end       closes the connection instead
                           no-bye        does not answer QUIT
@@ -150,7 +150,7 @@ async def rude(reader, writer):
                 if how == "cut-end":
                     return
                 if how == "slow-end":
-                    await asyncio.sleep(3)
+                    await asyncio.sleep(6)
                 await say("250 OK")
             elif verb == "QUIT":
                 if how in ("no-bye", "refuse-hang", "odd-login"):
