@@ -15,6 +15,7 @@
 #include "action_table.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "duration.h"
 #include "fmgr.h"
 #include "header.h"
 #include "miscadmin.h"
@@ -33,7 +34,6 @@
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
-#define MAX_DELAY_US (INT64CONST(10) * 366 * USECS_PER_DAY)	/* as webhook.retry_schedule has it */
 #define FOREVER_US (INT64CONST(1000) * 366 * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(create_action);
@@ -152,7 +152,7 @@ check_schedule(ArrayType *schedule)
 		delay = get_microseconds(DatumGetIntervalP(delays[i]));
 		if (delay < 0)
 			fail("retry schedule contains a negative interval", NULL);
-		if (delay > MAX_DELAY_US)
+		if (delay > WEBHOOK_MAX_DURATION)
 			fail("retry schedule contains an interval of more than 10 years", NULL);
 	}
 }

@@ -11,10 +11,7 @@
 
 #include <math.h>
 
-#include "datatype/timestamp.h"
 #include "duration.h"
-
-#define MAX_DURATION (INT64CONST(10) * 366 * USECS_PER_DAY)
 
 /* The words for units that PostgreSQL's settings and intervals know. */
 static const struct
@@ -109,7 +106,7 @@ webhook_duration_parse(const char **text, int64 *usecs)
 		if (unit == 0)
 			return false;
 		sum += strtod(number, NULL) * unit;
-		if (sum > MAX_DURATION)
+		if (sum > WEBHOOK_MAX_DURATION)
 			return false;
 		is_first = false;
 	}

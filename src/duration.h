@@ -8,6 +8,10 @@
 #ifndef WEBHOOK_DURATION_H
 #define WEBHOOK_DURATION_H
 
+#include "datatype/timestamp.h"
+
+#define WEBHOOK_MAX_DURATION (INT64CONST(10) * 366 * USECS_PER_DAY)
+
 /*
  * Parse a duration such as "90s", "30 min" or "1 hour 30 minutes" up to a
  * comma or the end; *text is moved there.  A number alone counts seconds.

@@ -32,12 +32,10 @@
 #define MAX_PREFETCH 1000
 #define PREFETCH_US 25000		/* claim what is completed in this time */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
-#define REVIEW_US (USECS_PER_SEC / 10)	/* between looks at who has fallen silent */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 
 static HTAB *lanes = NULL;
 static dlist_head all_lanes = DLIST_STATIC_INIT(all_lanes);
-static TimestampTz reviewed_at = 0;
 
 /* However the worker ends, what it had in flight takes no others' places. */
 static void
@@ -375,13 +373,6 @@ dispatch(int max_in_flight)
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_moving = true;
 	dlist_iter	iter;
-
-	if (now < reviewed_at || now >= reviewed_at + REVIEW_US)
-	{
-		dlist_foreach(iter, &all_lanes)
-			webhook_places_review(dlist_container(WebhookLane, node, iter.cur), now);
-		reviewed_at = now;
-	}
 
 	/* One of each lane in turn, so that none waits for another. */
 	while (is_moving && webhook_places_total_ready() > 0)

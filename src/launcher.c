@@ -389,11 +389,8 @@ webhook_launcher_main(Datum arg)
 	wait_event = webhook_wait_event_new("WebhookLauncherMain");
 	SetConfigOption("application_name", "webhook launcher", PGC_USERSET,
 					PGC_S_OVERRIDE);
-	/* A deferrable one would wait for others' transactions. */
-	SetConfigOption("default_transaction_isolation", "read committed",
-					PGC_SUSET, PGC_S_OVERRIDE);
-	/* A catalog that somebody has locked for long is waited for. */
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	/* A catalog that somebody has locked for long is waited for, say. */
+	webhook_process_set_common();
 	pgstat_report_activity(STATE_RUNNING,
 						   "starting a worker in each database that has webhooks");
 

@@ -346,7 +346,6 @@ take_turn(void)
 	webhook_transaction_commit();
 
 	is_recovered = true;
-	webhook_trouble_commit();
 	report_server(now);
 	forget_finished();
 	foreach(lc, mails)

@@ -377,6 +377,7 @@ webhook_sender_plain_address(const char *address)
 	WebhookCurlScope scope;
 	char	   *host;
 	char	   *result;
+	size_t		size;
 
 	if (at == NULL || pg_is_ascii(at))
 		return pstrdup(address);
@@ -385,9 +386,12 @@ webhook_sender_plain_address(const char *address)
 	webhook_network_leave(&scope);
 	if (host == NULL)
 		return pstrdup(address);
-	result = psprintf("%.*s@%s", (int) (at - address), address, host);
+	size = at - address + 1 + strlen(host) + 1;
+	result = palloc_extended(size, MCXT_ALLOC_NO_OOM);	/* host is curl's */
+	if (result != NULL)
+		snprintf(result, size, "%.*s@%s", (int) (at - address), address, host);
 	curl_free(host);
-	return pg_is_ascii(result) ? result : pstrdup(address);
+	return result != NULL && pg_is_ascii(result) ? result : pstrdup(address);
 }
 
 pgsocket

@@ -35,20 +35,21 @@
 static TimestampTz since = 0;	/* the first failure; 0: none */
 static TimestampTz failed_at = 0;	/* the last one */
 static bool is_told = false;	/* in the server log and the slot */
-static TimestampTz mailed_since = 0;	/* the trouble that mails told of */
-static TimestampTz telling_since = 0;	/* ... once the turn has committed */
 
 static const char *const count_sql =
 "SELECT count(*) FROM (SELECT FROM webhook.webhook_log"
 " WHERE retry_at <= clock_timestamp() + interval '2 minutes' AND status = 'Queued'"
 " LIMIT " CppAsString2(MAX_COUNTED) ") q";
 
-/* Of one address in two spellings, one. */
+/*
+ * Those who have not been told of this trouble, nor of another one a short while
+ * ago.  Of one address in two spellings, one.
+ */
 static const char *const recipients_sql =
 "SELECT DISTINCT ON (lower(a.email)) a.email FROM webhook.admin a WHERE a.active"
 " AND NOT EXISTS (SELECT FROM webhook.mail_log m WHERE m.action_id = 0"
 " AND lower(m.recipient) = lower(a.email)"
-" AND m.created_at > clock_timestamp() - make_interval(secs => $1))"
+" AND m.created_at > least($2, clock_timestamp() - make_interval(secs => $1)))"
 " ORDER BY lower(a.email)";
 
 /* ---------------------------------------------------------------------
@@ -143,20 +144,19 @@ write_body(TimestampTz begin, const char *reason)
 void
 webhook_trouble_tell(void)
 {
-	Oid			types[1] = {FLOAT8OID};
-	Datum		values[1];
+	Oid			types[2] = {FLOAT8OID, TIMESTAMPTZOID};
+	Datum		values[2];
 	char		reason[WEBHOOK_ERROR_SIZE];
 	TimestampTz begin = webhook_slot_find_trouble(reason);
 	SPITupleTable *table;
 	uint64		n;
 	char	   *body;
 
-	telling_since = mailed_since;
-	if (begin == 0 || begin == mailed_since || webhook_mail_on == 0)
+	if (begin == 0 || webhook_mail_on == 0)
 		return;
-	telling_since = begin;
 	values[0] = Float8GetDatum(webhook_mail_interval);
-	webhook_statement_execute(recipients_sql, 1, types, values, NULL);
+	values[1] = TimestampTzGetDatum(begin);
+	webhook_statement_execute(recipients_sql, 2, types, values, NULL);
 	table = SPI_tuptable;
 	n = SPI_processed;
 	if (n == 0)
@@ -166,10 +166,4 @@ webhook_trouble_tell(void)
 		webhook_mail_digest_queue(0, webhook_catalog_owner(),
 								  SPI_getvalue(table->vals[i], table->tupdesc, 1),
 								  "[webhook] no webhook can be sent", body);
-}
-
-void
-webhook_trouble_commit(void)
-{
-	mailed_since = telling_since;
 }

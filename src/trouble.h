@@ -18,10 +18,9 @@ extern void webhook_trouble_end(void);
 extern bool webhook_trouble_is_lasting(void);
 
 /*
- * In a mail turn, with SPI connected: queue mails to the admins about what lasts,
- * once.  They are once the turn has committed.
+ * In a mail turn, with SPI connected: queue mails about what lasts to the admins
+ * who have not been told.
  */
 extern void webhook_trouble_tell(void);
-extern void webhook_trouble_commit(void);
 
 #endif							/* WEBHOOK_TROUBLE_H */
