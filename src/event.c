@@ -32,6 +32,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
+#include "wanted.h"
 
 /* Which of an action's computed values. */
 enum
@@ -271,17 +272,6 @@ compute(int32 workflow_id, Relation rel, HeapTuple tuple, HeapTuple old_tuple,
 	return workflow;
 }
 
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue	value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	pushJsonbValue(state, token, &value);
-}
-
 /* What an action needs of them; *error: why it can't be carried out. */
 static Jsonb *
 select_values(const WebhookEventAction *action, const Values *values,
@@ -305,8 +295,8 @@ select_values(const WebhookEventAction *action, const Values *values,
 			*error = problem;
 		else if (j == OF_WORKFLOW && problem != NULL)
 		{
-			push_string(&state, WJB_KEY, WEBHOOK_OWNER_PROBLEM);
-			push_string(&state, WJB_VALUE, problem);
+			webhook_wanted_push(&state, WJB_KEY, WEBHOOK_OWNER_PROBLEM);
+			webhook_wanted_push(&state, WJB_VALUE, problem);
 		}
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));

@@ -121,8 +121,8 @@ compile(const WebhookWanted *want, Relation module, Oid owner)
 	return compiled;
 }
 
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
+void
+webhook_wanted_push(JsonbParseState **state, JsonbIteratorToken token, const char *text)
 {
 	JsonbValue	value;
 
@@ -171,8 +171,8 @@ webhook_wanted_compile(List *wanted, Jsonb *known, Relation module, Oid owner,
 	{
 		WebhookWanted *want = lfirst(lc);
 
-		push_string(&state, WJB_KEY, want->placeholder->text);
-		push_string(&state, WJB_VALUE,
+		webhook_wanted_push(&state, WJB_KEY, want->placeholder->text);
+		webhook_wanted_push(&state, WJB_VALUE,
 					find_compiled(want, known, module, owner, is_new));
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));

@@ -44,4 +44,8 @@ extern void webhook_wanted_check(Jsonb *compiled, Relation module, Oid role);
 
 extern bool webhook_wanted_is_same(Jsonb *a, Jsonb *b);
 
+/* Push a string, as a key or a value of such an object. */
+extern void webhook_wanted_push(JsonbParseState **state, JsonbIteratorToken token,
+								const char *text);
+
 #endif							/* WEBHOOK_WANTED_H */

@@ -195,6 +195,18 @@ is(scalar($tame->mails), $told + 2, 'which was told once');
 is_deeply([ PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset) =~ /(?:WARNING|LOG):  (webhooks (?:can't be|are) sent [a-z]+)/g ],
 	[ 'webhooks can\'t be sent since', 'webhooks are sent again' ], 'as the server log tells');
 
+# Another one soon after is told of as well, once the interval has passed.
+set('webhook.proxy' => 'http://127.0.0.1:' . closed_port());
+sql(qq{INSERT INTO good SELECT generate_series(5006, 5010)});
+ok(wait_for_sql($node, q{SELECT state = 'backoff' FROM webhook.stat_worker}), 'the proxy is down again');
+$node->reload;
+is(scalar($tame->mails), $told + 2, '... which nobody is told of so soon');
+sql(q{UPDATE webhook.mail_log SET created_at = created_at - interval '1 day'});
+$node->reload;
+ok(wait_for_sql($node, q{SELECT count(*) = 4 FROM webhook.mail_log WHERE status = 'Success'}), '... but later');
+set('webhook.proxy' => '');
+ok(wait_for_sql($node, q{SELECT state = 'running' FROM webhook.stat_worker}), '... and it is mended');
+
 for my $from ('nobody', 'a b@example.com', 'x@example.com, y@example.com', 'CRM <crm>')
 {
 	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET webhook.smtp_from = '$from'");
