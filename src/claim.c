@@ -60,8 +60,32 @@
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $6" \
 	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS
 
+/*
+ * No later one of the same record is under way: what had ended has been queued
+ * again meanwhile, which its retry_at tells.
+ */
+#define IS_ALONE \
+	" CASE WHEN NOT q.ordered OR q.retry_at <= q.queued_at THEN true" \
+	" ELSE NOT EXISTS (SELECT FROM webhook.webhook_log f" \
+	" WHERE f.ordered AND f.retry_at IS NOT NULL" \
+	" AND f.action_id = q.action_id AND f.record_id = q.record_id" \
+	" AND f.log_id > q.log_id AND f.status = 'Dispatched') END"
+
+/* Of a record's many, the first one is asked whether it is alone. */
 static const char *const claim_sql = CLAIM("");
-static const char *const claim_ordered_sql = CLAIM(" AND" IS_FIRST_OF_RECORD(""));
+static const char *const claim_ordered_sql =
+	CLAIM(" AND CASE WHEN" IS_FIRST_OF_RECORD("") " THEN" IS_ALONE " END");
+
+/*
+ * What a claim has passed over, and nothing will tell of: it is locked, or its
+ * record is under way.
+ */
+static const char *const passed_over_sql =
+	"SELECT q.retry_at FROM webhook.webhook_log q"
+	" WHERE q.action_id = $1 AND q.retry_at <= $2"
+	" AND (q.retry_at, q.log_id) > ($3, $4)"
+	" AND q.status <> 'Dispatched' AND" IS_FIRST_OF_RECORD("")
+	" ORDER BY q.retry_at, q.log_id LIMIT 1";
 
 /*
  * What came before the one that has ended had ended before: it is not walked over
@@ -84,8 +108,8 @@ static const char *const claim_successors_sql =
 	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS;
 
 /*
- * A claim sees what was committed when the turn began and no more: durable.c
- * has noted where the WAL ended then.
+ * A claim sees what was committed when the turn began and no more, for durable.c
+ * has noted where the WAL ended then; and what the turn itself has changed.
  */
 static void
 execute_claim(SPIPlanPtr plan, Datum *values)
@@ -175,6 +199,31 @@ get_size(List *deliveries)
 	return size;
 }
 
+/* Since the cursor was where it is told to have been. */
+static TimestampTz
+find_passed_over(int32 action_id, const WebhookCursor *before, TimestampTz now)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	Datum		values[4];
+	TimestampTz result = 0;
+
+	values[0] = Int32GetDatum(action_id);
+	values[1] = TimestampTzGetDatum(now);
+	values[2] = TimestampTzGetDatum(before->retry_at);
+	values[3] = Int64GetDatum(before->log_id);
+	SPI_connect();
+	execute_claim(webhook_statement_prepare(&plan, passed_over_sql, 4, types), values);
+	if (SPI_processed > 0)
+	{
+		bool		isnull;
+
+		result = DatumGetTimestampTz(webhook_statement_value(0, 1, &isnull));
+	}
+	SPI_finish();
+	return result;
+}
+
 List *
 webhook_claim_due(int32 action_id, bool ordered, int worker,
 				  WebhookCursor *cursor, TimestampTz now, int limit,
@@ -184,6 +233,7 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 	Oid			types[6] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
 	INT8OID, INT2OID};
 	MemoryContext context = CurrentMemoryContext;
+	WebhookCursor before = *cursor;
 	List	   *result;
 	int			wanted = Min(limit, N_SAMPLE);
 
@@ -224,6 +274,15 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 		if (size > 0)
 			wanted = Min(wanted, (WEBHOOK_MAX_CLAIM_SIZE - size) /
 						 (size / list_length(result) + 1));
+	}
+
+	if (*exhausted)
+	{
+		TimestampTz passed_over = find_passed_over(action_id, &before, now);
+
+		if (passed_over != 0 &&
+			(cursor->passed_over == 0 || passed_over < cursor->passed_over))
+			cursor->passed_over = passed_over;
 	}
 
 	/*

@@ -144,7 +144,7 @@ look_at_due(TimestampTz now)
 			lane->next_due = 0;
 		}
 
-		/* Who held its lock may have let it go without a change. */
+		/* Who held its lock, or its record, may have let it go without a change. */
 		if (lane->look_again_at != 0 && lane->look_again_at <= now)
 		{
 			webhook_lane_look_at(lane, lane->cursor.passed_over);

@@ -133,6 +133,42 @@ ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $he
 cmp_ok(time - $released_at, '<', 10, 'soon');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
+# So is one that somebody held when it was new.
+$action = action('/held', 'ordered => true');
+$held = "FROM webhook.webhook_log WHERE action_id = $action";
+$node->append_conf('postgresql.conf', 'webhook.enabled = off');
+$node->reload;
+ok(wait_for_sql($node, q{SELECT string_agg(DISTINCT state, ' ') FROM webhook.stat_worker}, 'disabled'), 'nothing is sent for the moment');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 302 WHERE id < 3');
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM webhook.webhook_log WHERE log_id = (SELECT min(log_id) $held) FOR UPDATE");
+$node->append_conf('postgresql.conf', 'webhook.enabled = on');
+$node->reload;
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Queued Success'), 'one is held, another one sent');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+$released_at = time;
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Success Success'), 'once it is let go it is sent');
+cmp_ok(time - $released_at, '<', 10, 'soon');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
+# What had ended and is queued again, sent before or not, does not go beside a later one of its record.
+$action = action('/slow?ms=1500&again', 'ordered => true');
+$held = "FROM webhook.webhook_log WHERE action_id = $action";
+$node->safe_psql('postgres', qq{
+	BEGIN; UPDATE deal SET v = 303 WHERE id = 1; SELECT webhook.cancel(log_id) $held; COMMIT;
+	UPDATE deal SET v = 304 WHERE id = 1});
+ok(wait_for_delivery($node), 'one is canceled, the next one sent');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 305 WHERE id = 1');
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) $held", 'Failed Success Dispatched'), 'a third one is under way');
+$node->safe_psql('postgres', "SELECT webhook.retry(log_id) $held AND status <> 'Dispatched'");
+ok(wait_for_delivery($node), 'all end');
+@at = sort { $a->{time} <=> $b->{time} } $receiver->requests('/slow?ms=1500&again');
+is(join(' ', map { $_->{body} =~ /"v": (\d+)/ } @at), '304 305 303 304', 'the older ones follow in their order');
+is(scalar(grep { $at[$_]{time} < $at[ $_ - 1 ]{time} + 1.49 } 1 .. $#at), 0, 'each after the one before has ended');
+cmp_ok($at[2]{time} - $at[1]{time}, '<', 12, 'and soon');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
 # Signatures, checked by another implementation of HMAC, and two of them while
 # a secret is rotated.
 $action = action('/signed', q{signing_secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'});
