@@ -40,7 +40,7 @@ WHERE tgfoid IN ('webhook.enqueue'::regproc, 'webhook.forget'::regproc) AND tgpa
 
 SELECT webhook.create_workflow('won', 'deal', 'update', 'stage = ''Closed Won'' AND amount > 1000', 'change');
 SELECT webhook.create_workflow('grown', 'deal', 'SAVE', 'new.amount > old.amount OR old.amount IS NULL -- really', 'Every');
-SELECT webhook.create_workflow('created', 'deal', 'create', 'is_big(doubled)');
+SELECT webhook.create_workflow('created', 'deal', 'create', 'is_big(doubled) AND old.won IS NULL');
 SELECT webhook.create_workflow('gone', 'deal', 'delete', 'stage IS NOT NULL AND old.won');
 SELECT webhook.create_workflow('all', 'deal');
 SELECT webhook.create_workflow('rows', 'deal', 'save', 'old IS NULL OR (old).stage <> (new).stage OR new.* IS DISTINCT FROM old.*');
@@ -183,7 +183,6 @@ SELECT webhook.create_workflow('x', 'deal', 'save', 'row_number() OVER () > 1');
 SELECT webhook.create_workflow('x', 'deal', 'save', 'generate_series(1, 2) > 1');
 SELECT webhook.create_workflow('x', 'deal', 'save', 'is_small(amount)');
 SELECT webhook.create_workflow('x', 'deal', 'save', '$1');
-SELECT webhook.create_workflow('x', 'deal', 'create', 'won AND old.won');
 SELECT webhook.create_workflow('x', 'deal', 'delete', 'won AND new.won');
 SELECT webhook.create_workflow('x', 'deal', 'update', 'amount > 1 AND old.amount < 1', 'change');
 SELECT webhook.create_workflow('x', 'deal', 'save', ' ');

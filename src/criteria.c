@@ -223,11 +223,6 @@ webhook_criteria_check_rows(const WebhookCriteria *criteria,
 	}
 	else if (criteria->old_location < 0)
 		return;
-	else if (strcmp(trigger, "create") == 0)
-		refuse_row(&source,
-				   "criteria of workflow \"%s\" ask for the old row, and a create has none",
-				   "Leave out \"old\", or use the trigger \"update\" or \"save\".",
-				   criteria->old_location);
 	else if (strcmp(trigger, "schedule") == 0)
 		refuse_row(&source,
 				   "criteria of workflow \"%s\" ask for the old row, and a schedule has none",

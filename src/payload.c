@@ -165,36 +165,36 @@ find_member(const WebhookNode *object, const char *name)
 }
 
 /*
- * The node below parent that a step leads to, made if there is none.  Array
- * elements are named by their index until the tree is complete.
+ * The node below parent that a step leads to, made if there is none: a
+ * container that names share, or the place of a value, which none shares.
+ * Array elements are named by their index until the tree is complete.
  */
 static WebhookNode *
 take_step(WebhookNode *parent, const char *step, WebhookNodeKind kind,
-		  const char *parameter)
+		  bool is_value, const char *parameter)
 {
 	WebhookNode *child = find_member(parent, step);
 
 	if (child == NULL)
 	{
 		child = make_node(kind, step);
+		child->is_value = is_value;
 		parent->children = lappend(parent->children, child);
 		return child;
 	}
-	if (!is_container(kind))
-	{
-		if (is_container(child->kind))
-			fail_conflict(parameter, "It is a value here, and has parts elsewhere.");
+	if (is_value && child->is_value)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("parameter \"%s\" is there twice", parameter),
 				 child->kind != WEBHOOK_NODE_ATTRIBUTE ? 0 :
 				 errdetail("What can't be in a name of XML becomes an underscore, and an element has each attribute once.")));
-	}
+	if (is_value)
+		fail_conflict(parameter, "It is a value here, and has parts elsewhere.");
+	if (child->is_value)
+		fail_conflict(parameter, "It has parts here, and is a value elsewhere.");
 	if (child->kind != kind)
 		fail_conflict(parameter,
-					  is_container(child->kind) ?
-					  "A whole-number step makes an array, any other an object; there can't be both." :
-					  "It has parts here, and is a value elsewhere.");
+					  "A whole-number step makes an array, any other an object; there can't be both.");
 	return child;
 }
 
@@ -245,7 +245,7 @@ place_value(ParseState *state, WebhookNode *value)
 
 		if (is_attribute && i == list_length(steps) - 2)
 			kind = WEBHOOK_NODE_OBJECT;
-		node = take_step(node, list_nth(steps, i), kind, state->parameter);
+		node = take_step(node, list_nth(steps, i), kind, false, state->parameter);
 	}
 	if (is_attribute)
 	{
@@ -257,9 +257,7 @@ place_value(ParseState *state, WebhookNode *value)
 		/* By the name that it will have, which is there once. */
 		last = psprintf("@%s", webhook_xml_name(last + 1));
 	}
-	place = take_step(node, last, value->kind, state->parameter);
-	if (place->children != NIL)
-		fail_conflict(state->parameter, "It is a value here, and has parts elsewhere.");
+	place = take_step(node, last, value->kind, true, state->parameter);
 	place->kind = is_attribute ? WEBHOOK_NODE_ATTRIBUTE : value->kind;
 	place->children = value->children;
 	place->tmpl = value->tmpl;

@@ -31,6 +31,7 @@ typedef enum WebhookNodeKind
 typedef struct WebhookNode
 {
 	WebhookNodeKind kind;
+	bool		is_value;		/* of one parameter, whose name ends here */
 	char	   *name;			/* member's name in an object, else NULL */
 	List	   *children;		/* of WebhookNode *, in order */
 	WebhookTemplate *tmpl;
