@@ -300,6 +300,7 @@ describe_timeout(WebhookTransfer *t)
 	WebhookSend *send = t->send;
 	curl_off_t	resolved = 0;
 	curl_off_t	connected = 0;
+	long		local_port = 0;
 	bool		has_sent;
 	char		whole[DURATION_SIZE];
 	char		connect[DURATION_SIZE];
@@ -307,6 +308,9 @@ describe_timeout(WebhookTransfer *t)
 
 	(void) curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
 	(void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+
+	/* There is one once TCP has its connection; TLS may not be done yet. */
+	(void) curl_easy_getinfo(t->easy, CURLINFO_LOCAL_PORT, &local_port);
 #ifdef HAVE_PREREQ
 	has_sent = t->n_sent > 0;
 #else
@@ -329,6 +333,9 @@ describe_timeout(WebhookTransfer *t)
 		send->outcome = WEBHOOK_PROXY_FAILURE;
 		FAIL("could not connect to proxy %s within %s", t->address, connect);
 	}
+	else if (local_port != 0 && !t->has_proxy)
+		FAIL("receiver did not finish the TLS handshake within %s (%s port %s)", connect, t->address,
+			 get_url_part(send, CURLUPART_PORT, part, sizeof(part)));
 	else if (resolved > 0 || t->address[0] != '\0')
 		FAIL("could not connect within %s (%s%s%s)", connect, t->address,
 			 t->has_proxy ? "" : " port ",

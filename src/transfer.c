@@ -479,24 +479,32 @@ prepare_transfer(WebhookTransfer *t, WebhookSend *send)
 		SET(CURLOPT_BUFFERSIZE, (long) (is_https(send) ? TLS_BUFFER : PLAIN_BUFFER));
 	}
 	t->http_version = http_version;
-
-	/* What a handle that failed half way is set to, nobody knows. */
-	if (!ok)
-		t->generation = generation - 1;
 	return ok;
 }
 
+/*
+ * A handle of the pool may not be fit for this request: libcurl 7.88 refuses
+ * another size for a buffer that the handle still has, as it does after a name
+ * that could not be resolved.  Only what a new one refuses is for want of memory.
+ */
 WebhookTransfer *
 webhook_transfer_take(WebhookSend *send)
 {
-	WebhookTransfer *t = get_handle();
+	WebhookTransfer *t;
+	bool		is_new;
 
-	if (t != NULL && !prepare_transfer(t, send))
+	do
 	{
+		is_new = pool == NULL;
+		t = get_handle();
+		if (t == NULL || prepare_transfer(t, send))
+			return t;
+
+		/* What a handle that failed half way is set to, nobody knows. */
+		t->generation = generation - 1;
 		webhook_transfer_release(t);
-		return NULL;
-	}
-	return t;
+	} while (!is_new);
+	return NULL;
 }
 
 bool

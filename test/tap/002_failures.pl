@@ -28,6 +28,8 @@ $node->safe_psql('postgres', q{
 	SELECT webhook.create_action('events', 'send', 'http://127.0.0.1:1/')});
 
 my $id = 0;
+wait_for_sql($node, 'SELECT count(*) = 1 FROM webhook.stat_worker WHERE capacity IS NOT NULL');
+my $capacity = $node->safe_psql('postgres', 'SELECT capacity FROM webhook.stat_worker');
 
 # Queue one event for a URL, wait for its first attempt, and return its row.
 sub attempt_at
@@ -96,7 +98,7 @@ my @ways = (
 	[ 'has an error', $receiver->url('/status/500'), 500, qr/500/ ],
 	[ 'has a status of its own', $receiver->url('/status/599'), 599, qr/599/ ],
 	[ 'has no such host', 'http://no-such-host.invalid/', undef, qr/host|resolve|name/i ],
-	[ 'does not answer to TLS', "https://127.0.0.1:$receiver->{port}/", undef, qr/connect within 1 s/ ],
+	[ 'does not answer to TLS', "https://127.0.0.1:$receiver->{port}/", undef, qr/^receiver did not finish the TLS handshake within 1 s \(127.0.0.1 port \d+\)$/ ],
 	[ 'has a certificate that nobody knows', $secure->url('/ok'), undef, qr/certificate/ ]);
 for my $way (@ways)
 {
@@ -110,6 +112,7 @@ for my $way (@ways)
 	cmp_ok(abs($log->{retry_in} - 3600), '<', 10, "a receiver that $what: again in an hour");
 	ok($log->{quick}, "a receiver that $what: given up in time");
 }
+is($node->safe_psql('postgres', 'SELECT capacity FROM webhook.stat_worker'), $capacity, 'none is taken for a want of memory or descriptors here');
 is(scalar $receiver->requests('/redirected'), 0, 'a redirect is not followed');
 is(scalar $receiver->requests('/secret'), 0, 'nowhere');
 
