@@ -63,7 +63,7 @@ fuzz_template(const char *text)
 			(webhook_template_placeholders(tmpl) == NIL));
 }
 
-/* {"line": "line", ...}: each line a name, in the document's own way. */
+/* {"name": value, ...}: each line a name, and behind a tab its value, in JSON. */
 static char *
 name_parameters(const char *text)
 {
@@ -75,10 +75,12 @@ name_parameters(const char *text)
 	for (const char *line = text; *line != '\0';)
 	{
 		int			len = strcspn(line, "\n");
+		int			name_len = strcspn(line, "\t\n");
 
 		appendStringInfoString(&json, separator);
-		escape_json(&json, pnstrdup(line, len));
-		appendStringInfoString(&json, ": \"x\"");
+		escape_json(&json, pnstrdup(line, name_len));
+		appendStringInfo(&json, ": %s", name_len == len ? "\"x\"" :
+						 pnstrdup(line + name_len, len - name_len));
 		separator = ", ";
 		line += len + (line[len] != '\0');
 	}
@@ -103,6 +105,7 @@ fuzz_names(const char *text)
 	char	   *parameters = name_parameters(text);
 	WebhookEvent event = {0};
 
+	event.record = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 	for (WebhookContentType type = WEBHOOK_JSON; type <= WEBHOOK_FORM; type++)
 	{
 		WebhookPayload *payload = webhook_payload_compile(parameters, type);
