@@ -51,6 +51,17 @@ SELECT * FROM webhook.import('{"workflows": [{"name": "lead", "module": "public.
 SELECT * FROM webhook.import('{"workflows": [{"name": "lead", "module": "public.lead", "trigger": "create", "recurrence": "first", "enabled": false, "actions": [
 	{"title": "Mailing", "url": "https://example.com/lead", "content_type": "FORM", "parameters": {"b": 2, "a": 1}}]}]}');
 
+-- what is empty is so, and not left out; it stays as it is
+CREATE FUNCTION emptied(extra text) RETURNS json LANGUAGE sql AS $$
+	SELECT format('{"workflows": [{"name": "lead", "module": "lead", "trigger": "create", "recurrence": "first", "enabled": false, "actions": [
+	{"title": "Mailing", "url": "https://example.com/lead"%s}]}]}', extra)::json $$;
+SELECT * FROM webhook.import(emptied(', "parameters": {}, "headers": {}, "retry_schedule": []'));
+SELECT parameters, headers, retry_schedule FROM webhook.action WHERE title = 'Mailing';
+SELECT * FROM webhook.import(emptied(', "parameters": {}, "headers": {}, "retry_schedule": []'));
+SELECT * FROM webhook.import(emptied(''));
+SELECT parameters, headers, retry_schedule FROM webhook.action WHERE title = 'Mailing';
+SELECT * FROM webhook.import(emptied(', "max_in_flight": 0'));
+
 -- what a document does not name: workflows stay, actions are disabled
 SELECT * FROM webhook.import('{"workflows": [{"name": "lead", "module": "lead", "trigger": "create", "actions": [{"title": "Other", "url": "https://example.com/"}]}]}');
 SELECT a.title, a.enabled, w.enabled AS workflow FROM webhook.action a JOIN webhook.workflow w USING (workflow_id) ORDER BY w.name, a.action_id;
@@ -91,6 +102,8 @@ SELECT webhook.import('{"format": 2, "workflows": []}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "conditions": "true"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t", "url": "https://example.com", "password": "x"}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x"}]}');
+SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t"}]}]}');
+SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"url": "https://example.com"}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "nothing"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead"}, {"name": "y", "module": "lead", "condition": "nothing > 1"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t", "url": "ftp://example.com"}]}]}');

@@ -472,6 +472,27 @@ alter_action(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+Datum
+webhook_action_replace(PG_FUNCTION_ARGS)
+{
+	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
+
+	row->description = NULL;
+	row->parameters = NULL;
+	row->headers = NULL;
+	row->client_certificate = NULL;
+	row->timeout = NULL;
+	row->retry_schedule = NULL;
+	row->max_in_flight = 0;
+	row->rate_limit = 0;
+	if (PG_ARGISNULL(ARG_USERNAME))
+		row->username = row->password = NULL;
+	take_arguments(fcinfo, row, false);
+	check_row(row);
+	webhook_action_table_update(row);
+	PG_RETURN_VOID();
+}
+
 /* webhook.drop_action(action_id) returns void */
 Datum
 drop_action(PG_FUNCTION_ARGS)

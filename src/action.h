@@ -8,6 +8,7 @@
 #ifndef WEBHOOK_ACTION_H
 #define WEBHOOK_ACTION_H
 
+#include "fmgr.h"
 #include "payload.h"
 
 typedef struct WebhookAction
@@ -56,5 +57,11 @@ extern WebhookAction *webhook_action_load(int32 action_id);
  * stored.
  */
 extern void webhook_action_fit(int32 action_id, Oid module);
+
+/*
+ * Called with the arguments of alter_action: everything becomes as it is given,
+ * as in create_action, but for secrets.
+ */
+extern Datum webhook_action_replace(PG_FUNCTION_ARGS);
 
 #endif							/* WEBHOOK_ACTION_H */

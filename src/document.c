@@ -241,6 +241,17 @@ webhook_document_check(Datum document)
 				 errhint("Secrets are not part of a document: set them with webhook.alter_action.")));
 	}
 	check_values(document);
+	rows = read_rows("SELECT w->>'name', k FROM json_array_elements($1->'workflows') w,"
+					 " json_array_elements(w->'actions') a, unnest(ARRAY['title', 'url']) k"
+					 " WHERE a->>k IS NULL LIMIT 1", 1, types, &document, 2);
+	if (rows != NIL)
+	{
+		row = linitial(rows);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an action of workflow \"%s\" of the document has no \"%s\"",
+						row[0] != NULL ? row[0] : "", row[1])));
+	}
 }
 
 List *

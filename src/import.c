@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "action.h"
 #include "catalog/pg_type.h"
 #include "document.h"
 #include "fmgr.h"
@@ -28,11 +29,26 @@ extern Datum create_workflow(PG_FUNCTION_ARGS);
 extern Datum alter_workflow(PG_FUNCTION_ARGS);
 extern Datum enable_workflow(PG_FUNCTION_ARGS);
 extern Datum create_action(PG_FUNCTION_ARGS);
-extern Datum alter_action(PG_FUNCTION_ARGS);
 extern Datum drop_action(PG_FUNCTION_ARGS);
 extern Datum enable_action(PG_FUNCTION_ARGS);
 
 typedef char **Row;				/* of document.h */
+
+/* What an error is about. */
+static void
+on_error(void *arg)
+{
+	errcontext("import of %s", (char *) arg);
+}
+
+static void
+push_context(ErrorContextCallback *callback, char *what)
+{
+	callback->callback = on_error;
+	callback->arg = what;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
 
 static bool
 is_true(const char *value)
@@ -58,7 +74,7 @@ add_datum(Call *call, Datum value, bool isnull)
 	call->u.fcinfo.args[call->n++].isnull = isnull;
 }
 
-/* A text; in an alter_ function an empty one clears. */
+/* A text; in alter_workflow an empty one clears. */
 static void
 add_text(Call *call, const char *text, bool is_alter)
 {
@@ -67,21 +83,13 @@ add_text(Call *call, const char *text, bool is_alter)
 	add_datum(call, text == NULL ? (Datum) 0 : CStringGetTextDatum(text), text == NULL);
 }
 
+/* A value of another type by its text. */
 static void
-add_json(Call *call, const char *json, bool is_alter)
-{
-	add_text(call, json == NULL && is_alter ? "{}" : json, false);
-}
-
-/* A value of another type by its text; "empty" clears in an alter_ function. */
-static void
-add_value(Call *call, const char *text, Oid type, const char *empty, bool is_alter)
+add_value(Call *call, const char *text, Oid type)
 {
 	Oid			input;
 	Oid			param;
 
-	if (text == NULL && is_alter)
-		text = empty;
 	if (text == NULL)
 	{
 		add_datum(call, (Datum) 0, true);
@@ -119,12 +127,14 @@ import_workflow(Row row, ReturnSetInfo *result)
 	Call		call = {0};
 	int32		workflow_id;
 	Datum		module;
+	ErrorContextCallback callback;
 
 	if (row[W_NAME] == NULL || row[W_MODULE] == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a workflow of the document has no %s",
 						row[W_NAME] == NULL ? "\"name\"" : "\"module\"")));
+	push_context(&callback, psprintf("workflow \"%s\"", row[W_NAME]));
 	module = DirectFunctionCall1(regclassin, CStringGetDatum(row[W_MODULE]));
 	workflow_id = is_alter ? pg_strtoint32(row[W_WORKFLOW_ID]) : 0;
 	if (!is_alter || !is_true(row[W_IS_SAME]) ||
@@ -154,6 +164,7 @@ import_workflow(Row row, ReturnSetInfo *result)
 		if (is_alter)
 			done = "changed";
 	}
+	error_context_stack = callback.previous;
 	report(result, "workflow", row[W_NAME], done);
 	return workflow_id;
 }
@@ -168,15 +179,15 @@ set_action_enabled(int32 action_id, bool enabled)
 	(void) finish_call(&call, enable_action);
 }
 
-/* Creates or alters it; returns action_id. */
+/* Creates or replaces it; returns action_id. */
 static int32
 write_action(Row row, const char *workflow)
 {
-	bool		is_alter = row[A_ACTION_ID] != NULL;
+	bool		is_there = row[A_ACTION_ID] != NULL;
 	Call		call = {0};
 	Datum		value;
 
-	if (is_alter)
+	if (is_there)
 		add_datum(&call, Int32GetDatum(pg_strtoint32(row[A_ACTION_ID])), false);
 	else
 		add_text(&call, workflow, false);
@@ -184,20 +195,20 @@ write_action(Row row, const char *workflow)
 	add_text(&call, row[A_URL], false);
 	add_text(&call, row[A_METHOD], false);
 	add_text(&call, row[A_CONTENT_TYPE], false);
-	add_json(&call, row[A_PARAMETERS], is_alter);
-	add_text(&call, row[A_USERNAME], is_alter);
+	add_text(&call, row[A_PARAMETERS], false);
+	add_text(&call, row[A_USERNAME], false);
 	add_datum(&call, (Datum) 0, true);	/* password */
-	add_json(&call, row[A_HEADERS], is_alter);
+	add_text(&call, row[A_HEADERS], false);
 	add_datum(&call, (Datum) 0, true);	/* signing secret */
-	add_text(&call, row[A_CLIENT_CERTIFICATE], is_alter);
-	add_text(&call, row[A_DESCRIPTION], is_alter);
-	add_value(&call, row[A_TIMEOUT], INTERVALOID, "0", is_alter);
-	add_value(&call, row[A_RETRY_SCHEDULE], INTERVALARRAYOID, "{}", is_alter);
+	add_text(&call, row[A_CLIENT_CERTIFICATE], false);
+	add_text(&call, row[A_DESCRIPTION], false);
+	add_value(&call, row[A_TIMEOUT], INTERVALOID);
+	add_value(&call, row[A_RETRY_SCHEDULE], INTERVALARRAYOID);
 	add_datum(&call, BoolGetDatum(is_true(row[A_ORDERED])), false);
-	add_value(&call, row[A_MAX_IN_FLIGHT], INT4OID, "0", is_alter);
-	add_value(&call, row[A_RATE_LIMIT], INT4OID, "0", is_alter);
-	value = finish_call(&call, is_alter ? alter_action : create_action);
-	return is_alter ? pg_strtoint32(row[A_ACTION_ID]) : DatumGetInt32(value);
+	add_value(&call, row[A_MAX_IN_FLIGHT], INT4OID);
+	add_value(&call, row[A_RATE_LIMIT], INT4OID);
+	value = finish_call(&call, is_there ? webhook_action_replace : create_action);
+	return is_there ? pg_strtoint32(row[A_ACTION_ID]) : DatumGetInt32(value);
 }
 
 static void
@@ -208,7 +219,9 @@ import_action(Row row, const char *workflow, ReturnSetInfo *result)
 	bool		enabled = is_true(row[A_ENABLED]);
 	const char *done = "unchanged";
 	int32		action_id = is_alter ? pg_strtoint32(row[A_ACTION_ID]) : 0;
+	ErrorContextCallback callback;
 
+	push_context(&callback, psprintf("action \"%s\"", name));
 	if (!is_true(row[A_IN_DOCUMENT]))
 	{
 		/* Not dropped, for the sake of what it has queued: it waits. */
@@ -237,6 +250,7 @@ import_action(Row row, const char *workflow, ReturnSetInfo *result)
 		if (is_alter)
 			done = "changed";
 	}
+	error_context_stack = callback.previous;
 	report(result, "action", name, done);
 }
 
