@@ -102,6 +102,7 @@ SELECT webhook.import('{"format": 2, "workflows": []}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "conditions": "true"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t", "url": "https://example.com", "password": "x"}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x"}]}');
+SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead"}, {"name": "x", "module": "lead", "trigger": "create"}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"title": "t"}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "lead", "actions": [{"url": "https://example.com"}]}]}');
 SELECT webhook.import('{"workflows": [{"name": "x", "module": "nothing"}]}');

@@ -241,6 +241,16 @@ webhook_document_check(Datum document)
 				 errhint("Secrets are not part of a document: set them with webhook.alter_action.")));
 	}
 	check_values(document);
+	rows = read_rows("SELECT w->>'name' FROM json_array_elements($1->'workflows') w"
+					 " GROUP BY 1 HAVING count(*) > 1", 1, types, &document, 1);
+	if (rows != NIL)
+	{
+		row = linitial(rows);
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("workflow \"%s\" is in the document more than once",
+						row[0] != NULL ? row[0] : "")));
+	}
 	rows = read_rows("SELECT w->>'name', k FROM json_array_elements($1->'workflows') w,"
 					 " json_array_elements(w->'actions') a, unnest(ARRAY['title', 'url']) k"
 					 " WHERE a->>k IS NULL LIMIT 1", 1, types, &document, 2);
