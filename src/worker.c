@@ -16,7 +16,6 @@
 #include "catalog.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
-#include "complaint.h"
 #include "durable.h"
 #include "fmgr.h"
 #include "lane.h"
@@ -178,30 +177,14 @@ read_settings(void)
 static void
 reload_settings(void)
 {
-	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *error = webhook_transaction_call(read_settings);
 
 	reload_at = 0;
-	PG_TRY();
-	{
-		read_settings();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		webhook_complaint_emit();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		webhook_slot_set_error(error->message);
-		FreeErrorData(error);
-		MemoryContextSwitchTo(context);
-		reload_at = GetCurrentTimestamp() + RELOAD_PAUSE_US;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	if (error == NULL)
+		return;
+	webhook_slot_set_error(error->message);
+	FreeErrorData(error);
+	reload_at = GetCurrentTimestamp() + RELOAD_PAUSE_US;
 }
 
 /*
