@@ -13,9 +13,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "flight.h"
 #include "settings.h"
+#include "subtransaction.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -50,10 +50,18 @@ webhook_flight_make(int32 action_id, const WebhookDelivery *delivery)
 	return flight;
 }
 
-static void
-render(WebhookFlight *flight, WebhookAction *action,
-	   const WebhookDelivery *delivery)
+typedef struct RenderArguments
 {
+	WebhookFlight *flight;
+	WebhookAction *action;
+	const WebhookDelivery *delivery;
+} RenderArguments;
+
+static void
+render(void *arg)
+{
+	RenderArguments *args = arg;
+	const WebhookDelivery *delivery = args->delivery;
 	WebhookEvent event;
 
 	event.record = delivery->record;
@@ -61,11 +69,11 @@ render(WebhookFlight *flight, WebhookAction *action,
 	event.computed = delivery->computed;
 	event.webhook_id = delivery->webhook_id;
 	event.operation = delivery->operation;
-	event.module = action->module_name;
+	event.module = args->action->module_name;
 	event.record_id = delivery->record_id;
 	event.attempt = delivery->attempts + 1;
 	event.timestamp = delivery->queued_at;
-	flight->request = webhook_request_render(action, &event);
+	args->flight->request = webhook_request_render(args->action, &event);
 }
 
 /*
@@ -77,36 +85,12 @@ char *
 webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
 					  const WebhookDelivery *delivery)
 {
-	bool		in_transaction = IsTransactionState();
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
+	RenderArguments args = {flight, action, delivery};
+	MemoryContext old = MemoryContextSwitchTo(flight->context);
+	ErrorData  *error = webhook_subtransaction_call(render, &args, NULL);
 
-	if (in_transaction)
-		BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(flight->context);
-	PG_TRY();
-	{
-		render(flight, action, delivery);
-		if (in_transaction)
-			ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(flight->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (in_transaction)
-			RollbackAndReleaseCurrentSubTransaction();
-		problem = error->message;
-		flight->request = NULL;
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);
-	return problem;
+	return error == NULL ? NULL : error->message;
 }
 
 /* The path of an action's client certificate; NULL: none. */
