@@ -57,7 +57,6 @@
 #define PROBE_PAUSE_US (100 * INT64CONST(1000))	/* between looks at a locked log */
 #define LOCKED_WAIT_US (10 * USECS_PER_SEC)	/* between waits for it */
 
-static int	my_number;
 static MemoryContext turn_context;
 
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
@@ -122,7 +121,7 @@ check_origin(void)
 		ereport(LOG,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
-						my_number, get_database_name(MyDatabaseId)),
+						webhook_slot_number(), get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
 				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
 	}
@@ -130,7 +129,7 @@ check_origin(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is sending: it was told to resume",
-						my_number, get_database_name(MyDatabaseId))));
+						webhook_slot_number(), get_database_name(MyDatabaseId))));
 }
 
 /*
@@ -258,7 +257,7 @@ take_turn(void)
 	if (settled != NIL)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
-	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(my_number, now);
+	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(now);
 	is_much = Min(list_length(claimed), list_length(settled)) >= MUCH;
 	foreach(lc, claimed)
 	{
@@ -335,7 +334,7 @@ take_turn_unless_locked_out(void)
 		if (backoff >= LONG_BACKOFF_US)
 			ereport(LOG,
 					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-					 errmsg("webhook worker %d goes on after an error", my_number)));
+					 errmsg("webhook worker %d goes on after an error", webhook_slot_number())));
 		backoff = 0;
 		backoff_until = 0;
 		probe_at = 0;
@@ -412,7 +411,6 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 void
 webhook_turn_init(void)
 {
-	my_number = webhook_slot_number();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	webhook_stats_init();

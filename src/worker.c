@@ -51,7 +51,6 @@
 #define RELOAD_PAUSE_US (5 * USECS_PER_SEC)	/* after one that has failed */
 #define CLOCK_STEP_US USECS_PER_SEC	/* back by so much is a step */
 
-static int	my_number;
 static char my_database_name[NAMEDATALEN];
 static TimestampTz reload_at = 0;	/* the settings, once more; 0: they are read */
 
@@ -90,7 +89,7 @@ name_myself(void)
 {
 	char		name[NAMEDATALEN];
 
-	snprintf(name, sizeof(name), "webhook worker %d", my_number);
+	snprintf(name, sizeof(name), "webhook worker %d", webhook_slot_number());
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
@@ -107,7 +106,7 @@ plan_wait(TimestampTz next_send, bool is_told)
 		next = Min(next, next_send);
 	if (reload_at != 0)
 		next = Min(next, reload_at);
-	if (my_number == 0 && !webhook_turn_is_silent())
+	if (webhook_slot_number() == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
@@ -134,12 +133,12 @@ report_state(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is sending",
-						my_number, my_database_name)));
+						webhook_slot_number(), my_database_name)));
 	else
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is paused: webhook.enabled is off",
-						my_number, my_database_name),
+						webhook_slot_number(), my_database_name),
 				 errdetail("Deliveries are queued, and wait.")));
 }
 
@@ -167,7 +166,7 @@ read_settings(void)
 	webhook_sender_reload();
 	webhook_transaction_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
-	if (my_number >= webhook_workers_per_database ||
+	if (webhook_slot_number() >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
 	webhook_transaction_commit();
@@ -206,7 +205,7 @@ check_clock(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("webhook worker %d of database \"%s\" starts anew: the clock was turned back by " INT64_FORMAT " seconds",
-						my_number, my_database_name,
+						webhook_slot_number(), my_database_name,
 						(int64) ((last - now) / USECS_PER_SEC)),
 				 errdetail("What was due by the clock as it was is due now.")));
 	}
@@ -226,7 +225,7 @@ shut_down(void)
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" stopped",
-					my_number, my_database_name)));
+					webhook_slot_number(), my_database_name)));
 	proc_exit(0);
 }
 
@@ -283,7 +282,7 @@ run_loop(void)
 			/* A wait for a lock takes the latch's news, too. */
 			is_told = webhook_news_is_told();
 		}
-		if (my_number == 0)
+		if (webhook_slot_number() == 0)
 		{
 			webhook_mail_collect();
 			if (!webhook_turn_is_silent() && webhook_mail_is_due(GetCurrentTimestamp()))
@@ -331,7 +330,6 @@ webhook_worker_main(Datum arg)
 {
 	Oid			my_database = webhook_slot_attach_worker(DatumGetInt32(arg));
 
-	my_number = webhook_slot_number();
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
@@ -361,7 +359,7 @@ webhook_worker_main(Datum arg)
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" started",
-					my_number, my_database_name)));
+					webhook_slot_number(), my_database_name)));
 	if (!webhook_enabled)
 		report_state();
 	run_loop();
