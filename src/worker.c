@@ -328,7 +328,7 @@ run_loop(void)
 void
 webhook_worker_main(Datum arg)
 {
-	Oid			my_database = webhook_slot_attach_worker(DatumGetInt32(arg));
+	Oid			my_database = webhook_slot_attach(DatumGetInt32(arg));
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
