@@ -23,6 +23,7 @@
 #include "claim.h"
 #include "executor/spi.h"
 #include "log_write.h"
+#include "slot.h"
 #include "statement.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -225,9 +226,8 @@ find_passed_over(int32 action_id, const WebhookCursor *before, TimestampTz now)
 }
 
 List *
-webhook_claim_due(int32 action_id, bool ordered, int worker,
-				  WebhookCursor *cursor, TimestampTz now, int limit,
-				  bool *exhausted)
+webhook_claim_due(int32 action_id, bool ordered, WebhookCursor *cursor,
+				  TimestampTz now, int limit, bool *exhausted)
 {
 	static SPIPlanPtr plans[2] = {NULL, NULL};
 	Oid			types[6] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
@@ -238,7 +238,7 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 	int			wanted = Min(limit, N_SAMPLE);
 
 	if (!ordered &&
-		webhook_log_claim(action_id, worker, cursor, now, limit, &result, exhausted))
+		webhook_log_claim(action_id, cursor, now, limit, &result, exhausted))
 		return result;
 
 	/* A statement can't stop at a size: a few first, and then what has room. */
@@ -257,7 +257,7 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 		values[2] = TimestampTzGetDatum(cursor->retry_at);
 		values[3] = Int64GetDatum(cursor->log_id);
 		values[4] = Int64GetDatum(wanted);
-		values[5] = Int16GetDatum(worker);
+		values[5] = Int16GetDatum(webhook_slot_number());
 		execute_claim(webhook_statement_prepare(&plans[ordered],
 												ordered ? claim_ordered_sql : claim_sql,
 												6, types), values);
@@ -298,7 +298,7 @@ webhook_claim_due(int32 action_id, bool ordered, int worker,
 }
 
 List *
-webhook_claim_successors(List *successors, int worker, TimestampTz now)
+webhook_claim_successors(List *successors, TimestampTz now)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[4] = {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID, INT2OID};
@@ -320,7 +320,7 @@ webhook_claim_successors(List *successors, int worker, TimestampTz now)
 	values[0] = webhook_statement_array(log_ids, NULL, n, INT8OID);
 	values[1] = webhook_statement_array(afters, NULL, n, INT8OID);
 	values[2] = TimestampTzGetDatum(now);
-	values[3] = Int16GetDatum(worker);
+	values[3] = Int16GetDatum(webhook_slot_number());
 	SPI_connect();
 	execute_claim(webhook_statement_prepare(&plan, claim_successors_sql, 4, types),
 				  values);

@@ -17,12 +17,11 @@
  * Returns a list of WebhookDelivery * in the current memory context.
  * *exhausted tells that nothing more is due behind the cursor.
  */
-extern List *webhook_claim_due(int32 action_id, bool ordered, int worker,
+extern List *webhook_claim_due(int32 action_id, bool ordered,
 							   WebhookCursor *cursor, TimestampTz now,
 							   int limit, bool *exhausted);
 
 /* Claim those (WebhookSuccessor *) that may go now. */
-extern List *webhook_claim_successors(List *successors, int worker,
-									  TimestampTz now);
+extern List *webhook_claim_successors(List *successors, TimestampTz now);
 
 #endif							/* WEBHOOK_CLAIM_H */

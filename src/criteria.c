@@ -30,82 +30,25 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
-/* For messages. */
-typedef struct CriteriaSource
+static WebhookExpressionSource
+make_source(const char *workflow, const char *condition, Relation module)
 {
-	const char *workflow;
-	const char *condition;
-	const char *module;
-} CriteriaSource;
-
-/*
- * The parser's positions are those in the condition, not in the statement
- * that the client sent: show them with the condition.
- */
-static void
-on_error(void *arg)
-{
-	const CriteriaSource *source = arg;
-	int			position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(source->condition);
-	}
-	errcontext("criteria of workflow \"%s\"", source->workflow);
-}
-
-static void
-push_error_context(ErrorContextCallback *callback, CriteriaSource *source)
-{
-	callback->callback = on_error;
-	callback->arg = source;
-	callback->previous = error_context_stack;
-	error_context_stack = callback;
-}
-
-/* p_post_columnref_hook: what nothing in the parser could make sense of. */
-static Node *
-on_column_reference(ParseState *pstate, ColumnRef *reference, Node *found)
-{
-	const CriteriaSource *source = pstate->p_ref_hook_state;
-
-	if (found == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" does not exist",
-						NameListToString(reference->fields)),
-				 errhint("Criteria name columns of table \"%s\", bare or as new.column or old.column.",
-						 source->module),
-				 parser_errposition(pstate, reference->location)));
-	return NULL;
-}
-
-/* The rows that CREATE TRIGGER knows, and which of them a bare name means. */
-static ParseState *
-make_parser(CriteriaSource *source, Relation module, bool is_delete)
-{
-	ParseState *pstate = webhook_expression_parser(source->condition, module,
-												   is_delete);
-
-	pstate->p_post_columnref_hook = on_column_reference;
-	pstate->p_ref_hook_state = source;
-	return pstate;
+	return (WebhookExpressionSource) {
+		condition, psprintf("criteria of workflow \"%s\"", workflow),
+		"Criteria name", module == NULL ? NULL : RelationGetRelationName(module)
+	};
 }
 
 /* One expression and nothing else, unanalyzed. */
 static Node *
-parse_condition(const CriteriaSource *source)
+parse_condition(const WebhookExpressionSource *source)
 {
-	Node	   *expression = webhook_expression_parse(source->condition);
+	Node	   *expression = webhook_expression_parse(source->text);
 
 	if (expression == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("criteria of workflow \"%s\" are not a single expression",
-						source->workflow),
+				 errmsg("%s are not a single expression", source->what),
 				 errhint("Write what could stand in the WHEN clause of a trigger, such as: stage = 'Closed Won' AND amount > 1000")));
 	return expression;
 }
@@ -120,8 +63,8 @@ refuse_subquery(Node *node, void *context)
 	if (IsA(node, SubLink))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("criteria of workflow \"%s\" contain a subquery",
-						((CriteriaSource *) pstate->p_ref_hook_state)->workflow),
+				 errmsg("%s contain a subquery",
+						((WebhookExpressionSource *) pstate->p_ref_hook_state)->what),
 				 errhint("Keep what the criteria need in a column, or put the query into a function and call that."),
 				 parser_errposition((ParseState *) pstate,
 									((SubLink *) node)->location)));
@@ -131,15 +74,15 @@ refuse_subquery(Node *node, void *context)
 static Node *
 coerce_condition(ParseState *pstate, Node *expression)
 {
-	const CriteriaSource *source = pstate->p_ref_hook_state;
+	const WebhookExpressionSource *source = pstate->p_ref_hook_state;
 	Oid			type = exprType(expression);
 	Oid			boolean = BOOLOID;
 
 	if (!can_coerce_type(1, &type, &boolean, COERCION_ASSIGNMENT))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("criteria of workflow \"%s\" must be type boolean, not type %s",
-						source->workflow, format_type_be(type)),
+				 errmsg("%s must be type boolean, not type %s",
+						source->what, format_type_be(type)),
 				 errhint("Compare the value with another, such as: amount > 1000"),
 				 parser_errposition(pstate, exprLocation(expression))));
 	return coerce_to_boolean(pstate, expression, "WHEN");
@@ -170,14 +113,14 @@ WebhookCriteria *
 webhook_criteria_compile(const char *workflow, const char *condition,
 						 Relation module, bool is_delete)
 {
-	CriteriaSource source = {workflow, condition, RelationGetRelationName(module)};
+	WebhookExpressionSource source = make_source(workflow, condition, module);
 	ErrorContextCallback callback;
 	WebhookCriteria *criteria = palloc0(sizeof(WebhookCriteria));
 	ParseState *pstate;
 	Node	   *expression;
 
-	push_error_context(&callback, &source);
-	pstate = make_parser(&source, module, is_delete);
+	webhook_expression_push_context(&callback, &source);
+	pstate = webhook_expression_parser(&source, module, is_delete);
 	expression = parse_condition(&source);
 	(void) refuse_subquery(expression, pstate);
 	expression = transformExpr(pstate, expression, EXPR_KIND_TRIGGER_WHEN);
@@ -193,17 +136,17 @@ webhook_criteria_compile(const char *workflow, const char *condition,
 }
 
 static void
-refuse_row(CriteriaSource *source, const char *message, const char *hint,
-		   int location)
+refuse_row(WebhookExpressionSource *source, const char *message,
+		   const char *hint, int location)
 {
 	ErrorContextCallback callback;
 
-	push_error_context(&callback, source);
+	webhook_expression_push_context(&callback, source);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg(message, source->workflow),
+			 errmsg(message, source->what),
 			 errhint("%s", hint),
-			 errposition(pg_mbstrlen_with_len(source->condition, location) + 1)));
+			 errposition(pg_mbstrlen_with_len(source->text, location) + 1)));
 }
 
 void
@@ -211,13 +154,13 @@ webhook_criteria_check_rows(const WebhookCriteria *criteria,
 							const char *workflow, const char *condition,
 							const char *trigger, bool is_change)
 {
-	CriteriaSource source = {workflow, condition, NULL};
+	WebhookExpressionSource source = make_source(workflow, condition, NULL);
 
 	if (strcmp(trigger, "delete") == 0)
 	{
 		if (criteria->new_location >= 0)
 			refuse_row(&source,
-					   "criteria of workflow \"%s\" ask for the new row, and a delete has none",
+					   "%s ask for the new row, and a delete has none",
 					   "On a delete a bare name is the old row's column.",
 					   criteria->new_location);
 	}
@@ -225,12 +168,12 @@ webhook_criteria_check_rows(const WebhookCriteria *criteria,
 		return;
 	else if (strcmp(trigger, "schedule") == 0)
 		refuse_row(&source,
-				   "criteria of workflow \"%s\" ask for the old row, and a schedule has none",
+				   "%s ask for the old row, and a schedule has none",
 				   "Leave out \"old\".",
 				   criteria->old_location);
 	else if (is_change)
 		refuse_row(&source,
-				   "criteria of workflow \"%s\" ask for the old row, and its recurrence is \"change\"",
+				   "%s ask for the old row, and its recurrence is \"change\"",
 				   "Recurrence \"change\" checks the criteria on both rows by itself: leave out \"old\", or use recurrence \"every\".",
 				   criteria->old_location);
 }
@@ -306,11 +249,11 @@ void
 webhook_criteria_check_columns(const char *workflow, const char *condition,
 							   Relation module, bool is_delete)
 {
-	CriteriaSource source = {workflow, condition, RelationGetRelationName(module)};
+	WebhookExpressionSource source = make_source(workflow, condition, module);
 	ErrorContextCallback callback;
 
-	push_error_context(&callback, &source);
+	webhook_expression_push_context(&callback, &source);
 	(void) check_column(parse_condition(&source),
-						make_parser(&source, module, is_delete));
+						webhook_expression_parser(&source, module, is_delete));
 	error_context_stack = callback.previous;
 }

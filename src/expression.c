@@ -36,14 +36,6 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
-/* For messages. */
-typedef struct ExpressionSource
-{
-	const char *text;
-	const char *what;
-	const char *module;
-} ExpressionSource;
-
 /* ---------------------------------------------------------------------
  * Parsing
  * ---------------------------------------------------------------------
@@ -76,13 +68,33 @@ webhook_expression_parse(const char *text)
 	return target->val;
 }
 
+/* p_post_columnref_hook: what nothing in the parser could make sense of. */
+static Node *
+on_column_reference(ParseState *pstate, ColumnRef *reference, Node *found)
+{
+	const WebhookExpressionSource *source = pstate->p_ref_hook_state;
+
+	if (found == NULL && pstate->parentParseState == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" does not exist",
+						NameListToString(reference->fields)),
+				 errhint("%s columns of table \"%s\", bare or as new.column or old.column.",
+						 source->subject, source->module),
+				 parser_errposition(pstate, reference->location)));
+	return NULL;
+}
+
 ParseState *
-webhook_expression_parser(const char *text, Relation module, bool bare_is_old)
+webhook_expression_parser(WebhookExpressionSource *source, Relation module,
+						  bool bare_is_old)
 {
 	ParseState *pstate = make_parsestate(NULL);
 	ParseNamespaceItem *item;
 
-	pstate->p_sourcetext = text;
+	pstate->p_sourcetext = source->text;
+	pstate->p_post_columnref_hook = on_column_reference;
+	pstate->p_ref_hook_state = source;
 	item = addRangeTableEntryForRelation(pstate, module, AccessShareLock,
 										 makeAlias("old", NIL), false, false);
 	addNSItemToQuery(pstate, item, false, true, bare_is_old);
@@ -92,16 +104,14 @@ webhook_expression_parser(const char *text, Relation module, bool bare_is_old)
 	return pstate;
 }
 
-/* ---------------------------------------------------------------------
- * Checking and writing down
- * ---------------------------------------------------------------------
+/*
+ * The parser's positions are those in the expression, not in the statement that
+ * the client sent: show them with it.
  */
-
-/* The parser's positions are those in the expression: show them with it. */
 static void
 on_error(void *arg)
 {
-	const ExpressionSource *source = arg;
+	const WebhookExpressionSource *source = arg;
 	int			position = geterrposition();
 
 	if (position > 0)
@@ -113,26 +123,24 @@ on_error(void *arg)
 	errcontext("%s", source->what);
 }
 
-/* p_post_columnref_hook: what nothing in the parser could make sense of. */
-static Node *
-on_column_reference(ParseState *pstate, ColumnRef *reference, Node *found)
+void
+webhook_expression_push_context(ErrorContextCallback *callback,
+								WebhookExpressionSource *source)
 {
-	const ExpressionSource *source = pstate->p_ref_hook_state;
-
-	if (found == NULL && pstate->parentParseState == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" does not exist",
-						NameListToString(reference->fields)),
-				 errhint("An expression names columns of table \"%s\", bare or as new.column or old.column.",
-						 source->module),
-				 parser_errposition(pstate, reference->location)));
-	return NULL;
+	callback->callback = on_error;
+	callback->arg = source;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
 }
+
+/* ---------------------------------------------------------------------
+ * Checking and writing down
+ * ---------------------------------------------------------------------
+ */
 
 /* What a value for each event can't be. */
 static void
-check_kind(ParseState *pstate, Node *expression, const ExpressionSource *source)
+check_kind(ParseState *pstate, Node *expression, const WebhookExpressionSource *source)
 {
 	if (pstate->p_hasAggs || pstate->p_hasWindowFuncs)
 		ereport(ERROR,
@@ -187,7 +195,7 @@ place_rows(Node *node, void *context)
 static bool
 refuse_temporary(Node *node, void *context)
 {
-	const ExpressionSource *source = context;
+	const WebhookExpressionSource *source = context;
 
 	if (node == NULL)
 		return false;
@@ -251,25 +259,21 @@ webhook_expression_write(Node *expression, Relation module)
 char *
 webhook_expression_compile(const char *text, Relation module, const char *what)
 {
-	ExpressionSource source = {text, what, RelationGetRelationName(module)};
+	WebhookExpressionSource source = {text, what, "An expression names",
+	RelationGetRelationName(module)};
 	ErrorContextCallback callback;
 	ParseState *pstate;
 	Node	   *expression;
+	char	   *result;
 
-	callback.callback = on_error;
-	callback.arg = &source;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
+	webhook_expression_push_context(&callback, &source);
 	expression = webhook_expression_parse(text);
 	if (expression == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s: \"%s\" is not a single expression", what, text),
 				 errhint("Put a query into parentheses: ${= (SELECT ...)}.")));
-	pstate = webhook_expression_parser(text, module, false);
-	pstate->p_post_columnref_hook = on_column_reference;
-	pstate->p_ref_hook_state = &source;
+	pstate = webhook_expression_parser(&source, module, false);
 	expression = transformExpr(pstate, expression, EXPR_KIND_OTHER);
 	check_kind(pstate, expression, &source);
 	if (exprType(expression) == UNKNOWNOID)
@@ -283,10 +287,9 @@ webhook_expression_compile(const char *text, Relation module, const char *what)
 						format_type_be(exprType(expression)))));
 	assign_expr_collations(pstate, expression);
 	(void) refuse_temporary(expression, &source);
-	text = webhook_expression_write(expression, module);
-
+	result = webhook_expression_write(expression, module);
 	error_context_stack = callback.previous;
-	return unconstify(char *, text);
+	return result;
 }
 
 /* ---------------------------------------------------------------------

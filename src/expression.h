@@ -12,6 +12,22 @@
 #include "parser/parse_node.h"
 #include "utils/relcache.h"
 
+/* What is parsed, for messages. */
+typedef struct WebhookExpressionSource
+{
+	const char *text;
+	const char *what;			/* the place where it is written */
+	const char *subject;		/* of "names columns of table ..." */
+	const char *module;
+} WebhookExpressionSource;
+
+/*
+ * Let errors say what is parsed, until error_context_stack is callback->previous
+ * again.
+ */
+extern void webhook_expression_push_context(ErrorContextCallback *callback,
+											WebhookExpressionSource *source);
+
 /*
  * Parse one expression and nothing else, unanalyzed; NULL: the text is
  * something else.  Raises what PostgreSQL's parser does.
@@ -22,8 +38,8 @@ extern Node *webhook_expression_parse(const char *text);
  * A parser that knows a module's rows "old" and "new", as CREATE TRIGGER has
  * it; a bare name means a column of the old one where bare_is_old.
  */
-extern ParseState *webhook_expression_parser(const char *text, Relation module,
-											 bool bare_is_old);
+extern ParseState *webhook_expression_parser(WebhookExpressionSource *source,
+											 Relation module, bool bare_is_old);
 
 /*
  * Analyze an expression under the caller's search path, and write it down so

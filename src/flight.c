@@ -13,9 +13,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "flight.h"
 #include "settings.h"
+#include "subtransaction.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -38,22 +38,30 @@ webhook_flight_make(int32 action_id, const WebhookDelivery *delivery)
 	WebhookFlight *flight = palloc0(sizeof(WebhookFlight));
 
 	flight->context = context;
-	flight->action_id = action_id;
-	flight->log_id = delivery->log_id;
-	flight->tid = delivery->tid;
-	flight->ordered = delivery->ordered;
 	flight->webhook_id = pstrdup(delivery->webhook_id);
-	flight->record_id = delivery->record_id ? pstrdup(delivery->record_id) : NULL;
-	flight->attempts = delivery->attempts;
-	flight->retries = delivery->retries;
+	flight->result.action_id = action_id;
+	flight->result.log_id = delivery->log_id;
+	flight->result.tid = delivery->tid;
+	flight->result.ordered = delivery->ordered;
+	flight->result.record_id = delivery->record_id ? pstrdup(delivery->record_id) : NULL;
+	flight->result.attempts = delivery->attempts;
+	flight->result.retries = delivery->retries;
 	MemoryContextSwitchTo(old);
 	return flight;
 }
 
-static void
-render(WebhookFlight *flight, WebhookAction *action,
-	   const WebhookDelivery *delivery)
+typedef struct RenderArguments
 {
+	WebhookFlight *flight;
+	WebhookAction *action;
+	const WebhookDelivery *delivery;
+} RenderArguments;
+
+static void
+render(void *arg)
+{
+	RenderArguments *args = arg;
+	const WebhookDelivery *delivery = args->delivery;
 	WebhookEvent event;
 
 	event.record = delivery->record;
@@ -61,11 +69,11 @@ render(WebhookFlight *flight, WebhookAction *action,
 	event.computed = delivery->computed;
 	event.webhook_id = delivery->webhook_id;
 	event.operation = delivery->operation;
-	event.module = action->module_name;
+	event.module = args->action->module_name;
 	event.record_id = delivery->record_id;
 	event.attempt = delivery->attempts + 1;
 	event.timestamp = delivery->queued_at;
-	flight->request = webhook_request_render(action, &event);
+	args->flight->request = webhook_request_render(args->action, &event);
 }
 
 /*
@@ -77,36 +85,12 @@ char *
 webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
 					  const WebhookDelivery *delivery)
 {
-	bool		in_transaction = IsTransactionState();
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile problem = NULL;
+	RenderArguments args = {flight, action, delivery};
+	MemoryContext old = MemoryContextSwitchTo(flight->context);
+	ErrorData  *error = webhook_subtransaction_call(render, &args, NULL);
 
-	if (in_transaction)
-		BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(flight->context);
-	PG_TRY();
-	{
-		render(flight, action, delivery);
-		if (in_transaction)
-			ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(flight->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		if (in_transaction)
-			RollbackAndReleaseCurrentSubTransaction();
-		problem = error->message;
-		flight->request = NULL;
-	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
 	MemoryContextSwitchTo(old);
-	return problem;
+	return error == NULL ? NULL : error->message;
 }
 
 /* The path of an action's client certificate; NULL: none. */
@@ -166,18 +150,9 @@ webhook_flight_send(WebhookFlight *flight, WebhookAction *action, TimestampTz no
 void
 webhook_flight_end(WebhookFlight *flight, WebhookVerdict verdict, char *error)
 {
-	WebhookResult *result = &flight->result;
-
-	result->verdict = verdict;
-	result->log_id = flight->log_id;
-	result->tid = flight->tid;
-	result->action_id = flight->action_id;
-	result->ordered = flight->ordered;
-	result->record_id = flight->record_id;
-	result->attempts = flight->attempts;
-	result->retries = flight->retries;
-	result->retry_at = 0;
-	result->error = error;
+	flight->result.verdict = verdict;
+	flight->result.retry_at = 0;
+	flight->result.error = error;
 }
 
 /* When a failed delivery is tried again; 0: never. */
@@ -196,9 +171,9 @@ schedule_retry(const WebhookFlight *flight, const WebhookAction *action,
 		n = action->n_retries;
 		delays = action->retry_delays;
 	}
-	if (flight->retries >= n)
+	if (flight->result.retries >= n)
 		return 0;
-	retry_at = now + delays[flight->retries];
+	retry_at = now + delays[flight->result.retries];
 	if (flight->send.retry_after > 0)
 		retry_at = Max(retry_at, now + USECS_PER_SEC *
 					   Min(flight->send.retry_after, MAX_RETRY_AFTER));
@@ -215,13 +190,13 @@ webhook_flight_judge(WebhookFlight *flight, const WebhookAction *action,
 	webhook_flight_end(flight, send->error == NULL ? WEBHOOK_SUCCEEDED : WEBHOOK_FAILED,
 					   send->error);
 	result->resent = send->resent;
-	result->attempts = flight->attempts + send->resent + 1;
+	result->attempts += send->resent + 1;
 	result->started_at = send->started_at;
 	result->duration = send->duration;
 	result->http_status = send->http_status;
 	if (result->verdict == WEBHOOK_FAILED)
 	{
 		result->retry_at = schedule_retry(flight, action, now);
-		result->retries = flight->retries + 1;
+		result->retries++;
 	}
 }

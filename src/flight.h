@@ -19,17 +19,10 @@ typedef struct WebhookFlight
 	dlist_node	node;
 	MemoryContext context;		/* of all below */
 	struct WebhookLane *lane;	/* whose it is */
-	int32		action_id;
-	int64		log_id;
-	ItemPointerData tid;		/* of its row since it was claimed */
-	bool		ordered;
 	char	   *webhook_id;
-	char	   *record_id;
-	int			attempts;		/* before this one */
-	int			retries;
 	WebhookRequest *request;	/* NULL: can't be rendered */
 	WebhookSend send;
-	WebhookResult result;
+	WebhookResult result;		/* until it ends: the delivery as it was claimed */
 } WebhookFlight;
 
 /* Called once in a worker. */

@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include "gate.h"
-#include "lib/ilist.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -33,10 +32,8 @@ struct WebhookGate
 	int			n_looking;
 	TimestampTz known_until;
 	uint32		network;		/* whose cache knows it */
-	WebhookSend *first;			/* waiting */
-	WebhookSend *last;
-	bool		is_waited_for;	/* in the list */
-	dlist_node	node;
+	dlist_head	waiting;		/* of WebhookSend */
+	dlist_node	node;			/* if any are: in waited_for */
 };
 
 static HTAB *gates = NULL;
@@ -53,7 +50,7 @@ forget_idle(void)
 	hash_seq_init(&scan, gates);
 	while ((gate = hash_seq_search(&scan)) != NULL)
 	{
-		if (gate->n_looking == 0 && gate->first == NULL && gate->known_until < now)
+		if (gate->n_looking == 0 && dlist_is_empty(&gate->waiting) && gate->known_until < now)
 			(void) hash_search(gates, gate->key, HASH_REMOVE, NULL);
 	}
 }
@@ -136,17 +133,9 @@ webhook_gate_enter(WebhookSend *send, const char *proxy, uint32 network,
 		(*gate)->n_looking++;
 		return true;
 	}
-	send->next = NULL;
-	if ((*gate)->first == NULL)
-		(*gate)->first = send;
-	else
-		(*gate)->last->next = send;
-	(*gate)->last = send;
-	if (!(*gate)->is_waited_for)
-	{
-		(*gate)->is_waited_for = true;
+	if (dlist_is_empty(&(*gate)->waiting))
 		dlist_push_tail(&waited_for, &(*gate)->node);
-	}
+	dlist_push_tail(&(*gate)->waiting, &send->node);
 	return false;
 }
 
@@ -174,29 +163,20 @@ webhook_gate_patience(const WebhookSend *send)
 WebhookSend *
 webhook_gate_take(WebhookGate *gate, int64 patience)
 {
-	WebhookSend *before = NULL;
-	WebhookSend *send = gate->first;
+	dlist_iter	iter;
 
-	while (send != NULL && webhook_gate_patience(send) > patience)
+	dlist_foreach(iter, &gate->waiting)
 	{
-		before = send;
-		send = send->next;
+		WebhookSend *send = dlist_container(WebhookSend, node, iter.cur);
+
+		if (webhook_gate_patience(send) > patience)
+			continue;
+		dlist_delete(&send->node);
+		if (dlist_is_empty(&gate->waiting))
+			dlist_delete(&gate->node);
+		return send;
 	}
-	if (send == NULL)
-		return NULL;
-	if (before == NULL)
-		gate->first = send->next;
-	else
-		before->next = send->next;
-	if (gate->last == send)
-		gate->last = before;
-	send->next = NULL;
-	if (gate->first == NULL)
-	{
-		gate->is_waited_for = false;
-		dlist_delete(&gate->node);
-	}
-	return send;
+	return NULL;
 }
 
 WebhookSend *

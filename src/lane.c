@@ -97,7 +97,7 @@ has_flight(dlist_head *flights, int64 log_id)
 
 	dlist_foreach(iter, flights)
 	{
-		if (dlist_container(WebhookFlight, node, iter.cur)->log_id == log_id)
+		if (dlist_container(WebhookFlight, node, iter.cur)->result.log_id == log_id)
 			return true;
 	}
 	return false;

@@ -25,6 +25,7 @@
 #include "log_write.h"
 #include "miscadmin.h"
 #include "nodes/primnodes.h"
+#include "slot.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -224,8 +225,8 @@ read_delivery(TupleTableSlot *slot, TransactionId writer)
 }
 
 bool
-webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
-				  TimestampTz now, int limit, List **claimed, bool *exhausted)
+webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
+				  int limit, List **claimed, bool *exhausted)
 {
 	Oid			dispatched = webhook_log_status("Dispatched");
 	Relation	index;
@@ -274,7 +275,7 @@ webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
 		set_value(&target, LOG_STATUS, ObjectIdGetDatum(dispatched));
 		set_value(&target, LOG_DISPATCHED_AT,
 				  TimestampTzGetDatum(GetCurrentTimestamp()));
-		set_value(&target, LOG_WORKER, Int16GetDatum(worker));
+		set_value(&target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
 		if (finish_version(&target))
 		{
 			WebhookDelivery *delivery = read_delivery(target.slot, writer);

@@ -15,7 +15,7 @@
  * Claim as webhook_claim_due does, for an action that is not ordered.  False:
  * it takes a statement, because of what has been done to the table.
  */
-extern bool webhook_log_claim(int32 action_id, int worker, WebhookCursor *cursor,
+extern bool webhook_log_claim(int32 action_id, WebhookCursor *cursor,
 							  TimestampTz now, int limit, List **claimed,
 							  bool *exhausted);
 

@@ -22,12 +22,10 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/base64.h"
 #include "common/string.h"
 #include "compat.h"
-#include "complaint.h"
 #include "executor/spi.h"
 #include "mail.h"
 #include "mail_digest.h"
@@ -363,29 +361,18 @@ take_turn(void)
 void
 webhook_mail_take_turn(void)
 {
-	MemoryContext old = CurrentMemoryContext;
+	ErrorData  *error = webhook_transaction_call(take_turn);
 
-	PG_TRY();
+	if (error == NULL)
 	{
-		take_turn();
-		MemoryContextSwitchTo(old);
 		backoff = 0;
 		backoff_until = 0;
+		return;
 	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(mail_context);
-		webhook_complaint_emit();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
-		backoff_until = GetCurrentTimestamp() + backoff;
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(mail_context);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	FreeErrorData(error);
+	backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
+	backoff_until = GetCurrentTimestamp() + backoff;
+	MemoryContextReset(mail_context);
 }
 
 void

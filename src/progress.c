@@ -53,51 +53,30 @@ static ProgressSlot *my_slot = NULL;
 static bool is_kept = false;	/* beyond the transaction */
 static bool is_registered = false;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
 PG_FUNCTION_INFO_V1(stat_progress);
 
-static void
-request_shmem(void)
+void
+webhook_progress_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(sizeof(ProgressState));
 	RequestNamedLWLockTranche("webhook progress", 1);
 }
 
-static void
-startup_shmem(void)
+void
+webhook_progress_attach(void)
 {
 	bool		found;
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	progress = ShmemInitStruct("webhook progress", sizeof(ProgressState), &found);
-	if (!found)
-	{
-		memset(progress, 0, sizeof(ProgressState));
-		progress->lock = &(GetNamedLWLockTranche("webhook progress"))->lock;
-		for (int i = 0; i < MAX_SLOTS; i++)
-		{
-			pg_atomic_init_u64(&progress->slots[i].done, 0);
-			pg_atomic_init_u64(&progress->slots[i].total, 0);
-		}
-	}
-	LWLockRelease(AddinShmemInitLock);
-}
-
-void
-webhook_progress_init(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
+	if (found)
 		return;
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
+	memset(progress, 0, sizeof(ProgressState));
+	progress->lock = &(GetNamedLWLockTranche("webhook progress"))->lock;
+	for (int i = 0; i < MAX_SLOTS; i++)
+	{
+		pg_atomic_init_u64(&progress->slots[i].done, 0);
+		pg_atomic_init_u64(&progress->slots[i].total, 0);
+	}
 }
 
 /* ---------------------------------------------------------------------

@@ -8,7 +8,9 @@
 #ifndef WEBHOOK_PROGRESS_H
 #define WEBHOOK_PROGRESS_H
 
-extern void webhook_progress_init(void);
+/* For shared.c, as it asks for shared memory and finds its own. */
+extern void webhook_progress_request(void);
+extern void webhook_progress_attach(void);
 
 /*
  * This process begins something long, of which it does one at a time: a

@@ -60,7 +60,6 @@ typedef struct Part
 	WebhookCursor cursor;
 } Part;
 
-static int	my_number;
 static char *database_name = NULL;
 static MemoryContext part_context;	/* of the parts */
 static MemoryContext held_context;	/* of the list of those that are held */
@@ -80,7 +79,6 @@ static int64 n_stepping = 0;
 void
 webhook_recovery_init(void)
 {
-	my_number = webhook_slot_number();
 	part_context = AllocSetContextCreate(TopMemoryContext, "webhook recovery",
 										 ALLOCSET_SMALL_SIZES);
 	held_context = AllocSetContextCreate(TopMemoryContext, "webhook left-overs",
@@ -97,7 +95,7 @@ webhook_recovery_next(void)
 static bool
 is_known(const WebhookDispatched *d)
 {
-	if (d->worker == my_number)
+	if (d->worker == webhook_slot_number())
 		return webhook_lane_holds(d->log_id) || webhook_settle_holds(d->log_id);
 
 	/* What has no worker is the first one's business. */
@@ -116,7 +114,7 @@ is_known(const WebhookDispatched *d)
 static bool
 is_ending(const WebhookDispatched *d)
 {
-	return d->worker != my_number && d->worker >= webhook_workers_per_database;
+	return d->worker != webhook_slot_number() && d->worker >= webhook_workers_per_database;
 }
 
 /* Let the lane look where it lies. */
@@ -263,7 +261,7 @@ webhook_recovery_commit(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" sends " INT64_FORMAT " deliveries again that were under way when the one before it ended",
-						my_number, database_name, n_recovered)));
+						webhook_slot_number(), database_name, n_recovered)));
 }
 
 void

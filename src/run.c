@@ -278,7 +278,7 @@ webhook_run_main(Datum arg)
 	Oid			database;
 
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-	database = webhook_slot_attach_run(DatumGetInt32(arg));
+	database = webhook_slot_attach(DatumGetInt32(arg));
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);

@@ -12,9 +12,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "complaint.h"
 #include "executor/spi.h"
 #include "launch.h"
 #include "miscadmin.h"
@@ -339,25 +337,12 @@ look(void)
 void
 webhook_runner_look(void)
 {
-	MemoryContext old = CurrentMemoryContext;
+	ErrorData  *error = webhook_transaction_call(look);
 
-	PG_TRY();
-	{
-		look();
-		MemoryContextSwitchTo(old);
-	}
-	PG_CATCH();
-	{
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(old);
-		webhook_complaint_emit();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		MemoryContextSwitchTo(old);
-		next_look = GetCurrentTimestamp() + ERROR_US;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	if (error == NULL)
+		return;
+	FreeErrorData(error);
+	next_look = GetCurrentTimestamp() + ERROR_US;
 }
 
 void

@@ -9,6 +9,7 @@
 #define WEBHOOK_SEND_H
 
 #include "datatype/timestamp.h"
+#include "lib/ilist.h"
 
 typedef enum WebhookOutcome
 {
@@ -56,7 +57,7 @@ typedef struct WebhookSend
 	int			resent;			/* times it was sent again at once, because a
 								 * kept connection ended without an answer */
 
-	struct WebhookSend *next;	/* sender's own */
+	dlist_node	node;			/* sender's own */
 } WebhookSend;
 
 /* One mail by SMTP; allocated and kept as a request is. */

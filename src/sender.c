@@ -30,10 +30,8 @@
 
 static int	allowed = 0;		/* in flight: less where descriptors are short */
 static int	n_in_flight = 0;	/* sent and not yet given back */
-static WebhookSend *new_head = NULL;	/* to be given to curl */
-static WebhookSend *new_tail = NULL;
-static WebhookSend *done_head = NULL;
-static WebhookSend *done_tail = NULL;
+static dlist_head fresh = DLIST_STATIC_INIT(fresh); /* to be given to curl */
+static dlist_head done = DLIST_STATIC_INIT(done);
 static int	n_mails = 0;			/* the same of mails */
 static WebhookMail *done_mails = NULL;
 static WebhookTransfer *dialogs = NULL; /* mails that a server is being told */
@@ -51,12 +49,7 @@ push_done(WebhookSend *send)
 		allowed = Max(Min(allowed, n_in_flight) / 2, 1);
 	else if (allowed < webhook_network_capacity())
 		allowed++;
-	send->next = NULL;
-	if (done_tail == NULL)
-		done_head = send;
-	else
-		done_tail->next = send;
-	done_tail = send;
+	dlist_push_tail(&done, &send->node);
 }
 
 /* Why curl need not be asked at all; NULL: nothing wrong. */
@@ -107,11 +100,12 @@ take_waiting(WebhookGate **gate)
 {
 	const char *proxy = webhook_proxy != NULL && webhook_proxy[0] != '\0' ?
 		webhook_proxy : NULL;
-	WebhookSend *send;
 
-	while ((send = new_head) != NULL)
+	while (!dlist_is_empty(&fresh))
 	{
-		new_head = send->next;
+		WebhookSend *send = dlist_container(WebhookSend, node,
+											dlist_pop_head_node(&fresh));
+
 		if (webhook_gate_enter(send, proxy, webhook_network_number(), gate))
 			return send;
 	}
@@ -126,30 +120,22 @@ webhook_sender_start_all(void)
 	WebhookCurlScope scope;
 	WebhookGate *gate;
 	WebhookSend *send = take_waiting(&gate);
-	WebhookSend *failed = NULL;
 
 	if (send == NULL)
 		return;
 	webhook_network_enter(&scope);
 	for (; send != NULL; send = take_waiting(&gate))
 	{
-		send->next = NULL;
 		send->started_at = GetCurrentTimestamp();
 		if (start_transfer(send, gate))
 			continue;
 		webhook_gate_leave(gate, false);
-		send->next = failed;
-		failed = send;
-	}
-	webhook_network_leave(&scope);
-	while ((send = failed) != NULL)
-	{
-		failed = send->next;
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
 		send->error = webhook_answer_format(send->context,
 											"could not send: out of memory");
 		push_done(send);
 	}
+	webhook_network_leave(&scope);
 }
 
 /*
@@ -187,25 +173,16 @@ webhook_sender_send(WebhookSend *send)
 	n_in_flight++;
 
 	send->error = find_fault(send);
-	if (send->error != NULL)
-	{
-		push_done(send);
-		return;
-	}
-	if (n_in_flight > webhook_network_capacity())
+	if (send->error == NULL && n_in_flight > webhook_network_capacity())
 	{
 		send->outcome = WEBHOOK_LOCAL_FAILURE;
 		send->error = webhook_answer_format(send->context,
-											 "too few file descriptors for so many requests in flight");
-		push_done(send);
-		return;
+											"too few file descriptors for so many requests in flight");
 	}
-	send->next = NULL;
-	if (new_head == NULL)
-		new_head = send;
+	if (send->error != NULL)
+		push_done(send);
 	else
-		new_tail->next = send;
-	new_tail = send;
+		dlist_push_tail(&fresh, &send->node);
 }
 
 void
@@ -335,16 +312,10 @@ webhook_sender_progress(void)
 WebhookSend *
 webhook_sender_done(void)
 {
-	WebhookSend *send = done_head;
-
-	if (send == NULL)
+	if (dlist_is_empty(&done))
 		return NULL;
-	done_head = send->next;
-	if (done_head == NULL)
-		done_tail = NULL;
-	send->next = NULL;
 	n_in_flight--;
-	return send;
+	return dlist_container(WebhookSend, node, dlist_pop_head_node(&done));
 }
 
 WebhookMail *
@@ -405,7 +376,7 @@ webhook_sender_timeout(void)
 {
 	long		timeout = webhook_network_timeout();
 
-	if (done_head != NULL || done_mails != NULL)
+	if (!dlist_is_empty(&done) || done_mails != NULL)
 		return 0;
 	for (WebhookTransfer *t = dialogs; t != NULL; t = t->next)
 	{

@@ -229,7 +229,7 @@ settle_single(void *arg)
 {
 	Single	   *single = arg;
 
-	if (webhook_result_try_lock(single->flight->log_id))
+	if (webhook_result_try_lock(single->flight->result.log_id))
 	{
 		settle_group(list_make1(single->flight));
 		single->outcome = SETTLED;
@@ -491,7 +491,7 @@ has_flight(List *flights, int64 log_id)
 
 	foreach(lc, flights)
 	{
-		if (((WebhookFlight *) lfirst(lc))->log_id == log_id)
+		if (((WebhookFlight *) lfirst(lc))->result.log_id == log_id)
 			return true;
 	}
 	return false;

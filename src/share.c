@@ -122,13 +122,13 @@ hold_others(WebhookLane *lane, const List *claimed, TimestampTz now)
 }
 
 static List *
-claim_successors(WebhookLane *lane, int worker, TimestampTz now)
+claim_successors(WebhookLane *lane, TimestampTz now)
 {
 	List	   *claimed;
 
 	if (has_held(lane))
 		take_held(lane);
-	claimed = webhook_claim_successors(lane->successors, worker, now);
+	claimed = webhook_claim_successors(lane->successors, now);
 	if (list_length(claimed) < list_length(lane->successors) &&
 		lane->n_held_looks < MAX_HELD_LOOKS)
 		hold_others(lane, claimed, now);
@@ -147,8 +147,7 @@ is_hungry(const WebhookLane *lane)
 
 /* One lane's share; its deliveries are appended to claimed. */
 static void
-claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
-		   List **claimed)
+claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 {
 	int			appetite;
 	bool		exhausted = false;
@@ -157,7 +156,7 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 
 	if (has_successors(lane) && budget > 0 && webhook_lane_load(lane))
 	{
-		deliveries = claim_successors(lane, worker, now);
+		deliveries = claim_successors(lane, now);
 		CommandCounterIncrement();
 	}
 	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
@@ -167,8 +166,8 @@ claim_lane(WebhookLane *lane, int worker, TimestampTz now, int budget,
 								 webhook_claim_due(lane->action_id,
 												   lane->action != NULL &&
 												   lane->action->ordered,
-												   worker, &lane->cursor,
-												   now, appetite, &exhausted));
+												   &lane->cursor, now, appetite,
+												   &exhausted));
 		CommandCounterIncrement();
 	}
 	if (lane->cursor.passed_over != 0 && lane->look_again_at == 0)
@@ -214,7 +213,7 @@ move_served_back(dlist_head *lanes)
 }
 
 List *
-webhook_share_claim(int worker, TimestampTz now)
+webhook_share_claim(TimestampTz now)
 {
 	List	   *claimed = NIL;
 	dlist_head *lanes = webhook_lane_all();
@@ -244,7 +243,7 @@ webhook_share_claim(int worker, TimestampTz now)
 		if (!is_hungry(lane))
 			continue;
 		if (budget > 0)
-			claim_lane(lane, worker, now,
+			claim_lane(lane, now,
 					   Max(budget / Max(n_hungry[lane->trust], 2), 1), &claimed);
 		n_hungry[lane->trust]--;
 		budgets[lane->trust] -= list_length(claimed) - n_before;

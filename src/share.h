@@ -12,10 +12,10 @@
 #include "nodes/pg_list.h"
 
 /*
- * In a turn's transaction: claim what may be claimed, as the worker of that
- * number.  Returns a list of WebhookDelivery *.
+ * In a turn's transaction: claim what may be claimed.  Returns a list of
+ * WebhookDelivery *.
  */
-extern List *webhook_share_claim(int worker, TimestampTz now);
+extern List *webhook_share_claim(TimestampTz now);
 
 /*
  * At the end of a turn: find out what the lanes may claim next.

@@ -4,8 +4,9 @@
  *	  Shared memory.
  *
  * It has a slot for each worker (slot.c), in which commits tell the worker of
- * news (news.c), and what sessions want of the launcher (launch.c).  Where the
- * library isn't preloaded there is none, and all of these do nothing.
+ * news (news.c), and what sessions want of the launcher (launch.c); pieces of
+ * their own are the actions (shared_action.c) and what is under way (progress.c).
+ * Where the library isn't preloaded there is none, and all of these do nothing.
  *
  * Runs in every process.
  *
@@ -14,7 +15,9 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "progress.h"
 #include "shared.h"
+#include "shared_action.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
@@ -39,6 +42,8 @@ request_shmem(void)
 
 	RequestAddinShmemSpace(shared_size());
 	RequestNamedLWLockTranche("webhook", 1);
+	webhook_shared_action_request();
+	webhook_progress_request();
 }
 
 static void
@@ -57,6 +62,8 @@ startup_shmem(void)
 		webhook_shared->lock = &(GetNamedLWLockTranche("webhook"))->lock;
 		webhook_shared->n_slots = max_worker_processes;
 	}
+	webhook_shared_action_attach();
+	webhook_progress_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 

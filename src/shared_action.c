@@ -18,7 +18,6 @@
 #include "miscadmin.h"
 #include "news.h"
 #include "shared_action.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
@@ -45,43 +44,23 @@ typedef struct ActionEntry
 static HTAB *actions = NULL;
 static LWLock *lock = NULL;
 
-static shmem_request_hook_type prev_shmem_request_hook = NULL;
-static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
-
-static void
-request_shmem(void)
+void
+webhook_shared_action_request(void)
 {
-	if (prev_shmem_request_hook)
-		prev_shmem_request_hook();
 	RequestAddinShmemSpace(hash_estimate_size(MAX_ACTIONS, sizeof(ActionEntry)));
 	RequestNamedLWLockTranche("webhook actions", 1);
 }
 
-static void
-startup_shmem(void)
+void
+webhook_shared_action_attach(void)
 {
 	HASHCTL		info = {0};
 
-	if (prev_shmem_startup_hook)
-		prev_shmem_startup_hook();
 	info.keysize = sizeof(ActionKey);
 	info.entrysize = sizeof(ActionEntry);
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	actions = ShmemInitHash("webhook actions", MAX_ACTIONS, MAX_ACTIONS,
 							&info, HASH_ELEM | HASH_BLOBS);
-	LWLockRelease(AddinShmemInitLock);
 	lock = &(GetNamedLWLockTranche("webhook actions"))->lock;
-}
-
-void
-webhook_shared_action_init(void)
-{
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_shmem_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_shmem_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
 }
 
 /*

@@ -11,7 +11,9 @@
 
 #include "datatype/timestamp.h"
 
-extern void webhook_shared_action_init(void);
+/* For shared.c, as it asks for shared memory and finds its own. */
+extern void webhook_shared_action_request(void);
+extern void webhook_shared_action_attach(void);
 
 /*
  * Permission for one more request of an action, at most "limit" at a time and

@@ -186,24 +186,6 @@ detach_worker(int code, Datum arg)
 	LWLockRelease(webhook_shared->lock);
 }
 
-Oid
-webhook_slot_attach_worker(int index)
-{
-	Oid			database;
-
-	webhook_shared_mine = &webhook_shared->slots[index];
-
-	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
-	webhook_shared_mine->latch = MyLatch;
-	webhook_shared_mine->info.pid = MyProcPid;
-	webhook_shared_mine->info.started_at = GetCurrentTimestamp();
-	database = webhook_shared_mine->info.database;
-	tell_others_of_start();
-	LWLockRelease(webhook_shared->lock);
-	before_shmem_exit(detach_worker, (Datum) 0);
-	return database;
-}
-
 /* A run's slot goes with it: the worker that started it may be gone. */
 static void
 detach_run(int code, Datum arg)
@@ -215,19 +197,25 @@ detach_run(int code, Datum arg)
 }
 
 Oid
-webhook_slot_attach_run(int index)
+webhook_slot_attach(int index)
 {
 	Oid			database;
+	bool		is_run;
 
 	webhook_shared_mine = &webhook_shared->slots[index];
+
 	LWLockAcquire(webhook_shared->lock, LW_EXCLUSIVE);
 	webhook_shared_mine->latch = MyLatch;
 	webhook_shared_mine->info.pid = MyProcPid;
 	webhook_shared_mine->info.started_at = GetCurrentTimestamp();
-	webhook_shared_mine->info.state = WEBHOOK_STATE_RUN;
 	database = webhook_shared_mine->info.database;
+	is_run = webhook_shared_mine->info.number >= WEBHOOK_FIRST_RUN;
+	if (is_run)
+		webhook_shared_mine->info.state = WEBHOOK_STATE_RUN;
+	else
+		tell_others_of_start();
 	LWLockRelease(webhook_shared->lock);
-	before_shmem_exit(detach_run, (Datum) 0);
+	before_shmem_exit(is_run ? detach_run : detach_worker, (Datum) 0);
 	return database;
 }
 

@@ -91,8 +91,7 @@ extern bool webhook_slot_has_worker(int number);
 extern uint32 webhook_slot_take_started(void);
 
 /* A worker, or a run's process, takes its slot; returns its database. */
-extern Oid	webhook_slot_attach_worker(int index);
-extern Oid	webhook_slot_attach_run(int index);
+extern Oid	webhook_slot_attach(int index);
 
 /* A run of this database that has ended, or was never begun. */
 extern void webhook_slot_free_run(int index, int number);

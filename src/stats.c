@@ -43,7 +43,6 @@
 #define TIDY_INTERVAL_US (3600 * USECS_PER_SEC)
 #define ANNOUNCE_PAUSE_US (300 * USECS_PER_SEC)
 
-static int	my_number;
 static HTAB *entries = NULL;
 static int	n_dirty = 0;
 static bool has_announcements = false;
@@ -112,7 +111,6 @@ webhook_stats_init(void)
 {
 	HASHCTL		info = {0};
 
-	my_number = webhook_slot_number();
 	info.keysize = sizeof(int32);
 	info.entrysize = sizeof(WebhookStatsEntry);
 	info.hcxt = TopMemoryContext;
@@ -181,7 +179,7 @@ read_states(void *arg)
 		WebhookStatsEntry *entry = find_entry(flight->lane);
 
 		if (!entry->is_known)
-			webhook_stats_store_read(entry, my_number);
+			webhook_stats_store_read(entry);
 	}
 	SPI_finish();
 }
@@ -294,7 +292,7 @@ store(void *arg)
 	WebhookStatsEntry *entry;
 
 	SPI_connect();
-	if (my_number == 0 && now >= next_tidy_at)
+	if (webhook_slot_number() == 0 && now >= next_tidy_at)
 	{
 		webhook_stats_store_tidy();
 		next_tidy_at = now + TIDY_INTERVAL_US;
@@ -306,7 +304,7 @@ store(void *arg)
 		if (!entry->is_dirty)
 			continue;
 		save_entry(entry);
-		webhook_stats_store_add(entry, my_number);
+		webhook_stats_store_add(entry);
 	}
 	SPI_finish();
 }

@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "shared_action.h"
+#include "slot.h"
 #include "statement.h"
 #include "stats_store.h"
 #include "utils/array.h"
@@ -91,14 +92,14 @@ static RowStatements latency_statements = {
 };
 
 void
-webhook_stats_store_read(WebhookStatsEntry *entry, int worker)
+webhook_stats_store_read(WebhookStatsEntry *entry)
 {
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT4OID, INT2OID};
 	Datum		values[2];
 
 	values[0] = Int32GetDatum(entry->action_id);
-	values[1] = Int16GetDatum(worker);
+	values[1] = Int16GetDatum(webhook_slot_number());
 	webhook_statement_prepare(&plan, "SELECT s.failures, s.failing_since"
 							  " FROM webhook.action_stats s"
 							  " WHERE s.action_id = $1 AND s.worker = $2",
@@ -175,7 +176,7 @@ get_moment(TimestampTz time, char *null)
 }
 
 void
-webhook_stats_store_add(WebhookStatsEntry *entry, int worker)
+webhook_stats_store_add(WebhookStatsEntry *entry)
 {
 	Datum		values[11];
 	Datum		buckets[WEBHOOK_LATENCY_BUCKETS];
@@ -183,7 +184,7 @@ webhook_stats_store_add(WebhookStatsEntry *entry, int worker)
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[1] = Int32GetDatum(entry->action_id);
-	values[2] = Int16GetDatum(worker);
+	values[2] = Int16GetDatum(webhook_slot_number());
 	values[3] = Int64GetDatum(entry->succeeded);
 	values[4] = Int64GetDatum(entry->failed);
 	values[5] = Int64GetDatum(entry->attempts);

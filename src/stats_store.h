@@ -70,13 +70,13 @@ typedef struct WebhookStatsEntry
  */
 
 /* What the worker before this one knew of the receiver. */
-extern void webhook_stats_store_read(WebhookStatsEntry *entry, int worker);
+extern void webhook_stats_store_read(WebhookStatsEntry *entry);
 
 /*
  * Add what has been counted to the entry's rows; the entry tells of which that
  * could be done.  A row that somebody has locked is left alone.
  */
-extern void webhook_stats_store_add(WebhookStatsEntry *entry, int worker);
+extern void webhook_stats_store_add(WebhookStatsEntry *entry);
 
 /* Actions that are no more leave no statistics. */
 extern void webhook_stats_store_tidy(void);

@@ -18,16 +18,19 @@ ErrorData *
 webhook_subtransaction_call(void (*function) (void *), void *arg,
 							void (*on_error) (void))
 {
+	const bool	in_transaction = IsTransactionState();
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
-	BeginInternalSubTransaction(NULL);
+	if (in_transaction)
+		BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
 		function(arg);
-		ReleaseCurrentSubTransaction();
+		if (in_transaction)
+			ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -36,7 +39,8 @@ webhook_subtransaction_call(void (*function) (void *), void *arg,
 		if (on_error != NULL)
 			on_error();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		if (in_transaction)
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

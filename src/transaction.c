@@ -5,7 +5,8 @@
  *
  * Every transaction of a worker, and of a scheduled run, goes through this one
  * pair, so that each has a snapshot and its own time, and is seen in
- * pg_stat_activity and by autovacuum.
+ * pg_stat_activity and by autovacuum.  What a worker does with them, it does
+ * behind one error boundary.
  *
  * Runs in the worker, and in run processes.
  *
@@ -14,6 +15,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "complaint.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "transaction.h"
 #include "utils/snapmgr.h"
@@ -46,4 +49,29 @@ webhook_transaction_commit(void)
 {
 	webhook_transaction_end();
 	webhook_transaction_report();
+}
+
+ErrorData *
+webhook_transaction_call(void (*function) (void))
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		function();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		webhook_complaint_emit();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return error;
 }

@@ -21,7 +21,6 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "commands/dbcommands.h"
-#include "complaint.h"
 #include "durable.h"
 #include "mail.h"
 #include "mb/pg_wchar.h"
@@ -58,7 +57,6 @@
 #define PROBE_PAUSE_US (100 * INT64CONST(1000))	/* between looks at a locked log */
 #define LOCKED_WAIT_US (10 * USECS_PER_SEC)	/* between waits for it */
 
-static int	my_number;
 static MemoryContext turn_context;
 
 static WebhookOrigin origin = WEBHOOK_ORIGIN_NONE;
@@ -123,7 +121,7 @@ check_origin(void)
 		ereport(LOG,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
-						my_number, get_database_name(MyDatabaseId)),
+						webhook_slot_number(), get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
 				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
 	}
@@ -131,7 +129,7 @@ check_origin(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is sending: it was told to resume",
-						my_number, get_database_name(MyDatabaseId))));
+						webhook_slot_number(), get_database_name(MyDatabaseId))));
 }
 
 /*
@@ -259,7 +257,7 @@ take_turn(void)
 	if (settled != NIL)
 		CommandCounterIncrement();
 	webhook_stats_settle(settled, now);
-	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(my_number, now);
+	claimed = webhook_turn_is_silent() ? NIL : webhook_share_claim(now);
 	is_much = Min(list_length(claimed), list_length(settled)) >= MUCH;
 	foreach(lc, claimed)
 	{
@@ -327,59 +325,49 @@ is_locked_out(void)
 	return true;
 }
 
+static void
+take_turn_unless_locked_out(void)
+{
+	if (!is_locked_out())
+	{
+		take_turn();
+		if (backoff >= LONG_BACKOFF_US)
+			ereport(LOG,
+					(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					 errmsg("webhook worker %d goes on after an error", webhook_slot_number())));
+		backoff = 0;
+		backoff_until = 0;
+		probe_at = 0;
+	}
+	webhook_slot_set_state(webhook_turn_state());
+}
+
 /* A turn, and what to do when it fails: wait, and start from the beginning. */
 void
 webhook_turn_take(void)
 {
-	PG_TRY();
-	{
-		bool		is_put_off = is_locked_out();
+	ErrorData  *error = webhook_transaction_call(take_turn_unless_locked_out);
 
-		if (!is_put_off)
-			take_turn();
-		if (!is_put_off && backoff != 0)
-		{
-			if (backoff >= LONG_BACKOFF_US)
-				ereport(LOG,
-						(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-						 errmsg("webhook worker %d goes on after an error", my_number)));
-			backoff = 0;
-			backoff_until = 0;
-			probe_at = 0;
-		}
-		webhook_slot_set_state(webhook_turn_state());
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
+	if (error == NULL)
+		return;
 
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(turn_context);
-		error = CopyErrorData();
-		webhook_complaint_emit();
-		AbortCurrentTransaction();
-		FlushErrorState();
-
-		/* The log knows what we don't: only a new worker gets it right. */
-		if (is_open)
-			proc_exit(1);
-		pgstat_report_activity(STATE_IDLE, NULL);
-		webhook_slot_set_error(error->message);
-		webhook_slot_set_state(WEBHOOK_STATE_BACKOFF);
-		backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
-		last_turn_at = GetCurrentTimestamp();
-		backoff_until = last_turn_at + backoff;
-		probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : 0;
-		is_first_probe = true;
-		webhook_settle_beware();
-		webhook_purge_abort();
-		webhook_recovery_restart();
-		webhook_survey_ask();
-		MemoryContextSwitchTo(TopMemoryContext);
-		MemoryContextReset(turn_context);
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	/* The log knows what we don't: only a new worker gets it right. */
+	if (is_open)
+		proc_exit(1);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	webhook_slot_set_error(error->message);
+	webhook_slot_set_state(WEBHOOK_STATE_BACKOFF);
+	backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
+	last_turn_at = GetCurrentTimestamp();
+	backoff_until = last_turn_at + backoff;
+	probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : 0;
+	is_first_probe = true;
+	FreeErrorData(error);
+	webhook_settle_beware();
+	webhook_purge_abort();
+	webhook_recovery_restart();
+	webhook_survey_ask();
+	MemoryContextReset(turn_context);
 }
 
 /* Nothing comes in any more: results have nothing to wait for but a long pause. */
@@ -423,7 +411,6 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 void
 webhook_turn_init(void)
 {
-	my_number = webhook_slot_number();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "webhook turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	webhook_stats_init();

@@ -16,10 +16,8 @@
 #include "fmgr.h"
 #include "hooks.h"
 #include "launcher.h"
-#include "progress.h"
 #include "settings.h"
 #include "shared.h"
-#include "shared_action.h"
 
 PG_MODULE_MAGIC;
 
@@ -30,10 +28,8 @@ _PG_init(void)
 {
 	webhook_settings_init();
 	webhook_shared_init();
-	webhook_shared_action_init();
 	webhook_commit_init();
 	webhook_batch_init();
-	webhook_progress_init();
 	webhook_hooks_init();
 	webhook_launcher_init();
 }

@@ -16,7 +16,6 @@
 #include "catalog.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
-#include "complaint.h"
 #include "durable.h"
 #include "fmgr.h"
 #include "lane.h"
@@ -52,7 +51,6 @@
 #define RELOAD_PAUSE_US (5 * USECS_PER_SEC)	/* after one that has failed */
 #define CLOCK_STEP_US USECS_PER_SEC	/* back by so much is a step */
 
-static int	my_number;
 static char my_database_name[NAMEDATALEN];
 static TimestampTz reload_at = 0;	/* the settings, once more; 0: they are read */
 
@@ -91,7 +89,7 @@ name_myself(void)
 {
 	char		name[NAMEDATALEN];
 
-	snprintf(name, sizeof(name), "webhook worker %d", my_number);
+	snprintf(name, sizeof(name), "webhook worker %d", webhook_slot_number());
 	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_OVERRIDE);
 }
 
@@ -108,7 +106,7 @@ plan_wait(TimestampTz next_send, bool is_told)
 		next = Min(next, next_send);
 	if (reload_at != 0)
 		next = Min(next, reload_at);
-	if (my_number == 0 && !webhook_turn_is_silent())
+	if (webhook_slot_number() == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
 	return timeout < 0 ? until : Min(timeout, until);
@@ -135,12 +133,12 @@ report_state(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is sending",
-						my_number, my_database_name)));
+						webhook_slot_number(), my_database_name)));
 	else
 		ereport(LOG,
 				(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 				 errmsg("webhook worker %d of database \"%s\" is paused: webhook.enabled is off",
-						my_number, my_database_name),
+						webhook_slot_number(), my_database_name),
 				 errdetail("Deliveries are queued, and wait.")));
 }
 
@@ -168,7 +166,7 @@ read_settings(void)
 	webhook_sender_reload();
 	webhook_transaction_begin("reading settings");
 	database = get_database_name(MyDatabaseId);
-	if (my_number >= webhook_workers_per_database ||
+	if (webhook_slot_number() >= webhook_workers_per_database ||
 		database == NULL || !webhook_settings_has_database(database))
 		ShutdownRequestPending = true;
 	webhook_transaction_commit();
@@ -178,30 +176,14 @@ read_settings(void)
 static void
 reload_settings(void)
 {
-	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *error = webhook_transaction_call(read_settings);
 
 	reload_at = 0;
-	PG_TRY();
-	{
-		read_settings();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		HOLD_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		webhook_complaint_emit();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		webhook_slot_set_error(error->message);
-		FreeErrorData(error);
-		MemoryContextSwitchTo(context);
-		reload_at = GetCurrentTimestamp() + RELOAD_PAUSE_US;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
+	if (error == NULL)
+		return;
+	webhook_slot_set_error(error->message);
+	FreeErrorData(error);
+	reload_at = GetCurrentTimestamp() + RELOAD_PAUSE_US;
 }
 
 /*
@@ -223,7 +205,7 @@ check_clock(void)
 		ereport(LOG,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("webhook worker %d of database \"%s\" starts anew: the clock was turned back by " INT64_FORMAT " seconds",
-						my_number, my_database_name,
+						webhook_slot_number(), my_database_name,
 						(int64) ((last - now) / USECS_PER_SEC)),
 				 errdetail("What was due by the clock as it was is due now.")));
 	}
@@ -243,7 +225,7 @@ shut_down(void)
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" stopped",
-					my_number, my_database_name)));
+					webhook_slot_number(), my_database_name)));
 	proc_exit(0);
 }
 
@@ -300,7 +282,7 @@ run_loop(void)
 			/* A wait for a lock takes the latch's news, too. */
 			is_told = webhook_news_is_told();
 		}
-		if (my_number == 0)
+		if (webhook_slot_number() == 0)
 		{
 			webhook_mail_collect();
 			if (!webhook_turn_is_silent() && webhook_mail_is_due(GetCurrentTimestamp()))
@@ -346,9 +328,8 @@ run_loop(void)
 void
 webhook_worker_main(Datum arg)
 {
-	Oid			my_database = webhook_slot_attach_worker(DatumGetInt32(arg));
+	Oid			my_database = webhook_slot_attach(DatumGetInt32(arg));
 
-	my_number = webhook_slot_number();
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
@@ -378,7 +359,7 @@ webhook_worker_main(Datum arg)
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
 			 errmsg("webhook worker %d of database \"%s\" started",
-					my_number, my_database_name)));
+					webhook_slot_number(), my_database_name)));
 	if (!webhook_enabled)
 		report_state();
 	run_loop();
