@@ -97,6 +97,7 @@ SELECT webhook.alter_workflow('won', condition => 'stage = ''Won''');
 SELECT webhook.alter_workflow('grown', trigger => 'update', condition => '');
 SELECT webhook.alter_workflow('once', recurrence => 'every');
 SELECT webhook.alter_workflow('item once', module => 'deal', recurrence => 'every', description => '');
+SELECT webhook.alter_workflow('account', owner_email => 'a@example.com; b@example.com,');
 SELECT webhook.alter_workflow('account', owner_email => '');
 SELECT module, tgname, definition FROM triggers
 WHERE tgname ~ '^webhook_(won|grown|once|item once)' ORDER BY module::text COLLATE "C", tgname;
@@ -168,6 +169,8 @@ SELECT webhook.create_workflow('x', 'gone_soon');
 SELECT webhook.create_workflow('x', 'note', recurrence => 'first');
 SELECT webhook.create_workflow('x', 'deal', recurrence => 'change');
 SELECT webhook.create_workflow('x', 'deal', owner_email => '${owner}');
+SELECT webhook.create_workflow('x', 'deal', owner_email => 'a@example.com, owner.email');
+SELECT webhook.create_workflow('x', 'deal', owner_email => ' ,');
 -- the condition
 SELECT webhook.create_workflow('x', 'deal', 'save', 'amount > 1 AND stagee = ''x''');
 SELECT webhook.create_workflow('x', 'deal', 'save', 'deal.stage = ''x''');

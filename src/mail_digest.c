@@ -144,7 +144,7 @@ typedef struct Owners
 } Owners;
 
 static void
-add_owner(Owners *owners, int64 note_id, const char *start, const char *end)
+add_owner(Owners *owners, int64 note_id, const char *address)
 {
 	if (owners->n == owners->size)
 	{
@@ -155,27 +155,7 @@ add_owner(Owners *owners, int64 note_id, const char *start, const char *end)
 			repalloc(owners->addresses, owners->size * sizeof(Datum));
 	}
 	owners->notes[owners->n] = Int64GetDatum(note_id);
-	owners->addresses[owners->n++] =
-		PointerGetDatum(cstring_to_text_with_len(start, end - start));
-}
-
-/* The addresses in a list, as they are written between the commas. */
-static void
-split_addresses(Owners *owners, int64 note_id, const char *text)
-{
-	while (*text != '\0')
-	{
-		const char *start = text;
-		const char *end = text + strcspn(text, ",;");
-
-		text = *end == '\0' ? end : end + 1;
-		while (start < end && strchr(" \t\r\n", *start) != NULL)
-			start++;
-		while (end > start && strchr(" \t\r\n", end[-1]) != NULL)
-			end--;
-		if (end > start)
-			add_owner(owners, note_id, start, end);
-	}
+	owners->addresses[owners->n++] = CStringGetTextDatum(address);
 }
 
 /* What kept the template from being filled: when the event was queued, or now. */
@@ -198,6 +178,8 @@ find_owners(Owners *owners, int64 note_id, uint64 row)
 	OwnerFill	fill = {webhook_statement_text(row, 2)};
 	bool		isnull;
 	char	   *problem;
+	const char *list;
+	char	   *address;
 
 	if (fill.owner_email == NULL)
 		return;
@@ -228,7 +210,9 @@ find_owners(Owners *owners, int64 note_id, uint64 row)
 					 errhint("Correct owner_email with webhook.alter_workflow.")));
 		return;
 	}
-	split_addresses(owners, note_id, fill.text);
+	list = fill.text;
+	while ((address = webhook_mail_text_next_address(&list)) != NULL)
+		add_owner(owners, note_id, address);
 }
 
 bool

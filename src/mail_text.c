@@ -42,6 +42,25 @@ webhook_mail_text_is_address(const char *text)
 }
 
 char *
+webhook_mail_text_next_address(const char **list)
+{
+	while (**list != '\0')
+	{
+		const char *start = *list;
+		const char *end = start + strcspn(start, ",;");
+
+		*list = *end == '\0' ? end : end + 1;
+		while (start < end && strchr(" \t\r\n", *start) != NULL)
+			start++;
+		while (end > start && strchr(" \t\r\n", end[-1]) != NULL)
+			end--;
+		if (end > start)
+			return pnstrdup(start, end - start);
+	}
+	return NULL;
+}
+
+char *
 webhook_mail_text_plain_address(const char *text)
 {
 	const char *open = strrchr(text, '<');

@@ -14,6 +14,9 @@
  */
 extern bool webhook_mail_text_is_address(const char *text);
 
+/* The next address of a list, as it is written between the commas; NULL: no more. */
+extern char *webhook_mail_text_next_address(const char **list);
+
 /* The plain address of "Name <address>", or the text itself. */
 extern char *webhook_mail_text_plain_address(const char *text);
 

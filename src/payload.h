@@ -85,8 +85,9 @@ extern void webhook_payload_form(const WebhookPayload *payload,
 
 /*
  * An XML element's or attribute's name, in UTF-8: what can't be in one becomes
- * an underscore.  (XML 1.0, productions 4 and 4a, without the colon, which
- * would mean a namespace.)
+ * an underscore.  (XML 1.0, production 4 of the first four editions, which many
+ * parsers, expat for one, still go by; the fifth allows more.  Without the colon,
+ * which would mean a namespace.)
  */
 extern char *webhook_xml_name(const char *text);
 

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include <libxml/chvalid.h>
 #include <libxml/xmlwriter.h>
 
 #include "mb/pg_wchar.h"
@@ -78,16 +79,9 @@ webhook_xml_name(const char *text)
 	{
 		int			l = pg_utf_mblen(p);
 		pg_wchar	c = utf8_to_unicode(p);
-		bool		is_start = c == '_' ||
-			(c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-			(c >= 0xc0 && c <= 0x2ff && c != 0xd7 && c != 0xf7) ||
-			(c >= 0x370 && c <= 0x1fff && c != 0x37e) ||
-			c == 0x200c || c == 0x200d || (c >= 0x2070 && c <= 0x218f) ||
-			(c >= 0x2c00 && c <= 0x2fef) || (c >= 0x3001 && c <= 0xd7ff) ||
-			(c >= 0xf900 && c <= 0xfdcf) || (c >= 0xfdf0 && c <= 0xfffd) ||
-			(c >= 0x10000 && c <= 0xeffff);
-		bool		is_other = (c >= '0' && c <= '9') || c == '-' || c == '.' ||
-			c == 0xb7 || (c >= 0x300 && c <= 0x36f) || c == 0x203f || c == 0x2040;
+		bool		is_start = c == '_' || xmlIsBaseCharQ(c) || xmlIsIdeographicQ(c);
+		bool		is_other = c == '-' || c == '.' || xmlIsDigitQ(c) ||
+			xmlIsCombiningQ(c) || xmlIsExtenderQ(c);
 
 		if (is_other && out.len == 0)
 			appendStringInfoChar(&out, '_');

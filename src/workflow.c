@@ -20,6 +20,7 @@
 #include "criteria.h"
 #include "expression.h"
 #include "fmgr.h"
+#include "mail_text.h"
 #include "miscadmin.h"
 #include "module.h"
 #include "origin.h"
@@ -133,6 +134,24 @@ check_schedule(WebhookWorkflow *workflow)
 								  GetCurrentTimestamp(), webhook_schedule_zone());
 }
 
+/* Addresses that are written out: a placeholder's braces are soon forgotten. */
+static void
+check_addresses(const char *list)
+{
+	const char *next = list;
+	char	   *address = webhook_mail_text_next_address(&next);
+
+	do
+	{
+		if (address == NULL || !webhook_mail_text_is_address(address))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("owner_email: \"%s\" is not a mail address",
+							address != NULL ? address : list),
+					 errhint("Write an address, or a template such as ${owner_id.email}.")));
+	} while ((address = webhook_mail_text_next_address(&next)) != NULL);
+}
+
 /* Compiles what it wants of related and computed values, too. */
 static void
 check_owner_email(WebhookWorkflow *workflow, Relation module, bool is_new)
@@ -148,6 +167,8 @@ check_owner_email(WebhookWorkflow *workflow, Relation module, bool is_new)
 	}
 	tmpl = webhook_template_parse(workflow->owner_email, what);
 	webhook_template_check(tmpl, RelationGetRelid(module), what);
+	if (is_new && webhook_template_is_constant(tmpl))
+		check_addresses(workflow->owner_email);
 	wanted = webhook_wanted_collect(NIL, tmpl, what);
 	workflow->computed = webhook_wanted_compile(wanted, workflow->computed,
 												module, workflow->owner, is_new);
