@@ -56,13 +56,16 @@ static const char *const read_notes_sql =
  * Ann@example.com is ann@example.com to every mail server that is known.  So an
  * address gets a note once, and has one digest, however often and in whatever
  * case it is given.
+ *
+ * No more of mail_note is looked at than the batch, however much is there, and
+ * whatever the statistics say: it is empty most of the time.
  */
 static const char *const gather_sql =
-"WITH r AS (SELECT DISTINCT ON (x.note_id, lower(x.address)) n.*, x.address"
-" FROM (SELECT i.note_id, a.email AS address FROM unnest($1) AS i (note_id),"
-" webhook.admin a WHERE a.active"
-" UNION ALL SELECT o.note_id, o.address FROM unnest($2, $3) AS o (note_id, address)) x"
-" JOIN webhook.mail_note n ON n.note_id = x.note_id"
+"WITH r AS (SELECT DISTINCT ON (x.note_id, lower(x.address)) x.*"
+" FROM (SELECT n.*, a.email AS address FROM webhook.mail_note n, webhook.admin a"
+" WHERE n.note_id = ANY ($1) AND a.active"
+" UNION ALL SELECT n.*, o.address FROM unnest($2, $3) AS o (note_id, address),"
+" LATERAL (SELECT * FROM webhook.mail_note q WHERE q.note_id = o.note_id OFFSET 0) n) x"
 " ORDER BY x.note_id, lower(x.address), x.address),"
 " numbered AS (SELECT r.*, coalesce(d.recipient, first_value(r.address) OVER w) AS recipient,"
 " coalesce(d.n, 0) + row_number() OVER w AS nth"
