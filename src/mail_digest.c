@@ -34,7 +34,8 @@
 #include "utils/timestamp.h"
 
 #define GATHER_US (5 * USECS_PER_SEC)	/* failures come in company */
-#define NOTE_BATCH 500			/* notes a turn */
+#define NOTE_BATCH 500			/* notes a turn, */
+#define MIN_NOTE_BATCH 25		/* ... fewer where many admins get each */
 #define MAIL_BATCH 50			/* mails a turn */
 #define MAX_LISTED 50			/* deliveries in a mail */
 #define MAX_ERROR 500			/* bytes of an error in a mail */
@@ -50,7 +51,9 @@ static const char *const read_notes_sql =
 " FROM webhook.mail_note n"
 " LEFT JOIN webhook.webhook_log l ON l.log_id = n.log_id"
 " LEFT JOIN webhook.workflow w ON w.workflow_id = l.workflow_id"
-" ORDER BY n.note_id LIMIT " CppAsString2(NOTE_BATCH);
+" ORDER BY n.note_id LIMIT (SELECT greatest(least(" CppAsString2(NOTE_BATCH) ", 4 * "
+CppAsString2(NOTE_BATCH) " / greatest(count(*), 1)), " CppAsString2(MIN_NOTE_BATCH) ")"
+" FROM webhook.admin WHERE active)";
 
 /*
  * Ann@example.com is ann@example.com to every mail server that is known.  So an
@@ -260,7 +263,7 @@ webhook_mail_digest_gather(void)
 	values[1] = webhook_statement_array(owners.notes, NULL, owners.n, INT8OID);
 	values[2] = webhook_statement_array(owners.addresses, NULL, owners.n, TEXTOID);
 	webhook_statement_execute(gather_sql, 3, types, values, NULL);
-	return n == NOTE_BATCH;
+	return true;
 }
 
 /* ---------------------------------------------------------------------
