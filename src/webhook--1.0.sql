@@ -242,6 +242,8 @@ CREATE TABLE webhook.mail_digest (
 	PRIMARY KEY (action_id, recipient)
 );
 COMMENT ON TABLE webhook.mail_digest IS 'internal: what the next mail about an action to a recipient tells of';
+CREATE INDEX mail_digest_recipient_idx ON webhook.mail_digest (action_id, lower(recipient));
+COMMENT ON INDEX webhook.mail_digest_recipient_idx IS 'internal: the digest of a recipient, in whatever case it is given';
 
 CREATE TABLE webhook.mail_digest_item (
 	action_id integer,
