@@ -23,9 +23,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/base64.h"
 #include "common/string.h"
-#include "compat.h"
 #include "executor/spi.h"
 #include "mail.h"
 #include "mail_digest.h"
@@ -166,16 +164,6 @@ report_server(TimestampTz now)
 	}
 }
 
-static char *
-encode_base64(const char *data, int len)
-{
-	int			size = pg_b64_enc_len(len);
-	char	   *encoded = palloc(size + 1);
-
-	encoded[webhook_b64_encode(data, len, encoded, size)] = '\0';
-	return encoded;
-}
-
 /* As they are said to the server (RFC 4616, and LOGIN), which may say them again. */
 static void
 set_credentials(WebhookMail *mail, const char *username, const char *password)
@@ -187,8 +175,8 @@ set_credentials(WebhookMail *mail, const char *username, const char *password)
 	mail->password = pstrdup(password);
 	plain[0] = plain[strlen(username) + 1] = '\0';
 	mail->secrets[0] = mail->password;
-	mail->secrets[1] = encode_base64(password, strlen(password));
-	mail->secrets[2] = encode_base64(plain, len);
+	mail->secrets[1] = webhook_text_base64(password, strlen(password));
+	mail->secrets[2] = webhook_text_base64(plain, len);
 }
 
 static char *

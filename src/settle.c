@@ -20,8 +20,6 @@
 #include "postgres.h"
 
 #include "catalog.h"
-#include "common/base64.h"
-#include "compat.h"
 #include "complaint.h"
 #include "mail.h"
 #include "mail_note.h"
@@ -89,16 +87,12 @@ static void
 hide_credentials(WebhookSend *send)
 {
 	char	   *plain;
-	char	   *encoded;
-	int			len;
 
 	if (send->username == NULL)
 		return;
 	plain = psprintf("%s:%s", send->username, send->password);
-	len = pg_b64_enc_len(strlen(plain));
-	encoded = palloc(len + 1);
-	encoded[webhook_b64_encode(plain, strlen(plain), encoded, len)] = '\0';
-	webhook_text_hide(send->response, send->response_len, encoded);
+	webhook_text_hide(send->response, send->response_len,
+					  webhook_text_base64(plain, strlen(plain)));
 	webhook_text_hide(send->response, send->response_len, send->password);
 }
 
