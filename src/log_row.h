@@ -17,7 +17,7 @@ typedef struct WebhookCursor
 {
 	TimestampTz retry_at;
 	int64		log_id;
-	TimestampTz passed_over;	/* the first one that was locked; 0: none */
+	TimestampTz passed_over;	/* the first one that was locked; DT_NOEND: none */
 } WebhookCursor;
 
 /* A claimed delivery. */

@@ -290,8 +290,7 @@ webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 		{
 			TimestampTz retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
 
-			if (cursor->passed_over == 0 || retry_at < cursor->passed_over)
-				cursor->passed_over = retry_at;
+			cursor->passed_over = Min(cursor->passed_over, retry_at);
 		}
 	}
 	*exhausted = list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE;

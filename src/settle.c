@@ -126,8 +126,7 @@ note_settled(const WebhookFlight *flight)
 	if (retry_at != 0)
 	{
 		lane->has_future = true;
-		if (lane->next_due == 0 || retry_at < lane->next_due)
-			lane->next_due = retry_at;
+		lane->next_due = Min(lane->next_due, retry_at);
 	}
 	if (flight->result.verdict == WEBHOOK_FAILED &&
 		flight->send.http_status == 410)
@@ -455,7 +454,7 @@ TimestampTz
 webhook_settle_next(void)
 {
 	if (finished == NIL || is_prevented)
-		return held == NIL ? 0 : held_at;
+		return held == NIL ? DT_NOEND : held_at;
 	return held == NIL ? settle_at : Min(settle_at, held_at);
 }
 
