@@ -150,19 +150,6 @@ set_numeric(JsonbValue *result, Numeric value)
 	result->val.numeric = value;
 }
 
-static void
-set_jsonb(JsonbValue *result, Jsonb *value)
-{
-	if (JB_ROOT_IS_SCALAR(value))
-	{
-		(void) JsonbExtractScalar(&value->root, result);
-		return;
-	}
-	result->type = jbvBinary;
-	result->val.binary.data = &value->root;
-	result->val.binary.len = VARSIZE(value) - VARHDRSZ;
-}
-
 /* The same as to_jsonb makes of it. */
 static void
 convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
@@ -201,7 +188,8 @@ convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
 				break;
 			}
 		case WEBHOOK_COLUMN_OTHER:
-			set_jsonb(result, DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)));
+			JsonbToJsonbValue(DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)),
+							  result);
 			break;
 	}
 }
