@@ -187,43 +187,6 @@ make_keys(ScanKey keys, ScanKey members, int32 action_id,
 				TimestampTzGetDatum(now));
 }
 
-static char *
-copy_text(const TupleTableSlot *slot, int column)
-{
-	return slot->tts_isnull[column] ? NULL :
-		TextDatumGetCString(slot->tts_values[column]);
-}
-
-static Jsonb *
-copy_jsonb(const TupleTableSlot *slot, int column)
-{
-	return slot->tts_isnull[column] ? NULL :
-		DatumGetJsonbPCopy(slot->tts_values[column]);
-}
-
-static WebhookDelivery *
-read_delivery(TupleTableSlot *slot, TransactionId writer)
-{
-	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
-	Datum	   *values = slot->tts_values;
-
-	delivery->log_id = DatumGetInt64(values[LOG_LOG_ID]);
-	delivery->action_id = DatumGetInt32(values[LOG_ACTION_ID]);
-	delivery->ordered = DatumGetBool(values[LOG_ORDERED]);
-	delivery->webhook_id =
-		DatumGetCString(DirectFunctionCall1(uuid_out, values[LOG_WEBHOOK_ID]));
-	delivery->operation = copy_text(slot, LOG_OPERATION);
-	delivery->record_id = copy_text(slot, LOG_RECORD_ID);
-	delivery->record = copy_jsonb(slot, LOG_RECORD);
-	delivery->old_record = copy_jsonb(slot, LOG_OLD_RECORD);
-	delivery->computed = copy_jsonb(slot, LOG_COMPUTED);
-	delivery->attempts = DatumGetInt16(values[LOG_ATTEMPTS]);
-	delivery->retries = DatumGetInt16(values[LOG_RETRIES]);
-	delivery->queued_at = DatumGetTimestampTz(values[LOG_QUEUED_AT]);
-	delivery->writer = writer;
-	return delivery;
-}
-
 bool
 webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 				  int limit, List **claimed, bool *exhausted)
@@ -278,8 +241,10 @@ webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 		set_value(&target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
 		if (finish_version(&target))
 		{
-			WebhookDelivery *delivery = read_delivery(target.slot, writer);
+			WebhookDelivery *delivery = webhook_log_read_delivery(values,
+																 target.slot->tts_isnull);
 
+			delivery->writer = writer;
 			delivery->tid = target.new_slot->tts_tid;
 			*claimed = lappend(*claimed, delivery);
 			size += webhook_delivery_size(delivery);
