@@ -26,7 +26,6 @@
 #include "log_write.h"
 #include "slot.h"
 #include "statement.h"
-#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
