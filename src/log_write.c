@@ -187,6 +187,40 @@ make_keys(ScanKey keys, ScanKey members, int32 action_id,
 				TimestampTzGetDatum(now));
 }
 
+/* Claim the row in the slot; NULL: it is Dispatched, or somebody has locked it. */
+static WebhookDelivery *
+claim_row(WebhookLogTarget *target, Oid dispatched, WebhookCursor *cursor)
+{
+	Datum	   *values = target->slot->tts_values;
+	WebhookDelivery *delivery;
+	TransactionId writer;
+	TimestampTz retry_at;
+	bool		isnull;
+
+	start_version(target);
+	if (target->slot->tts_isnull[LOG_RETRY_AT] ||
+		DatumGetObjectId(values[LOG_STATUS]) == dispatched)
+		return NULL;
+	retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
+	writer = DatumGetTransactionId(slot_getsysattr(target->slot,
+												   MinTransactionIdAttributeNumber,
+												   &isnull));
+	set_value(target, LOG_STATUS, ObjectIdGetDatum(dispatched));
+	set_value(target, LOG_DISPATCHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	set_value(target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
+	if (!finish_version(target))
+	{
+		cursor->passed_over = Min(cursor->passed_over, retry_at);
+		return NULL;
+	}
+	delivery = webhook_log_read_delivery(values, target->slot->tts_isnull);
+	delivery->writer = writer;
+	delivery->tid = target->new_slot->tts_tid;
+	cursor->retry_at = retry_at;
+	cursor->log_id = delivery->log_id;
+	return delivery;
+}
+
 bool
 webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 				  int limit, List **claimed, bool *exhausted)
@@ -222,41 +256,14 @@ webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 	while (list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE &&
 		   index_getnext_slot(scan, ForwardScanDirection, target.slot))
 	{
-		TransactionId writer;
-		bool		isnull;
-		Datum	   *values;
+		WebhookDelivery *delivery;
 
 		CHECK_FOR_INTERRUPTS();
-		start_version(&target);
-		values = target.slot->tts_values;
-		if (target.slot->tts_isnull[LOG_RETRY_AT] ||
-			DatumGetObjectId(values[LOG_STATUS]) == dispatched)
+		delivery = claim_row(&target, dispatched, cursor);
+		if (delivery == NULL)
 			continue;
-		writer = DatumGetTransactionId(slot_getsysattr(target.slot,
-													   MinTransactionIdAttributeNumber,
-													   &isnull));
-		set_value(&target, LOG_STATUS, ObjectIdGetDatum(dispatched));
-		set_value(&target, LOG_DISPATCHED_AT,
-				  TimestampTzGetDatum(GetCurrentTimestamp()));
-		set_value(&target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
-		if (finish_version(&target))
-		{
-			WebhookDelivery *delivery = webhook_log_read_delivery(values,
-																 target.slot->tts_isnull);
-
-			delivery->writer = writer;
-			delivery->tid = target.new_slot->tts_tid;
-			*claimed = lappend(*claimed, delivery);
-			size += webhook_delivery_size(delivery);
-			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
-			cursor->log_id = delivery->log_id;
-		}
-		else
-		{
-			TimestampTz retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
-
-			cursor->passed_over = Min(cursor->passed_over, retry_at);
-		}
+		*claimed = lappend(*claimed, delivery);
+		size += webhook_delivery_size(delivery);
 	}
 	*exhausted = list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE;
 	index_endscan(scan);
