@@ -322,8 +322,7 @@ settle_singly(List *flights)
 		if (is_timed_out && guc_level == 0)
 		{
 			guc_level = NewGUCNestLevel();
-			(void) set_config_option("lock_timeout", "1", PGC_SUSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
+			webhook_scope_set("lock_timeout", "1");
 			if (!are_tables_free())
 			{
 				trial.is_table_locked = true;
