@@ -568,7 +568,6 @@ webhook_action_load(int32 action_id)
 	action = palloc0(sizeof(WebhookAction));
 	action->action_id = row->action_id;
 	action->workflow_id = row->workflow_id;
-	action->workflow = row->workflow;
 	action->title = row->title;
 	action->module = row->module;
 	action->module_name = get_rel_name(row->module);
@@ -577,7 +576,6 @@ webhook_action_load(int32 action_id)
 	action->owner = row->owner;
 	action->enabled = row->enabled;
 	action->method = row->method;
-	action->url = row->url;
 	action->url_template = webhook_template_parse(row->url, "URL");
 	action->payload = webhook_payload_compile(row->parameters,
 											  webhook_content_type(row->content_type));

@@ -15,14 +15,12 @@ typedef struct WebhookAction
 {
 	int32		action_id;
 	int32		workflow_id;
-	char	   *workflow;		/* its name */
 	char	   *title;
 	Oid			module;
 	char	   *module_name;	/* without its schema */
 	Oid			owner;			/* of the workflow */
 	bool		enabled;
 	char	   *method;			/* POST or PUT */
-	char	   *url;
 	WebhookTemplate *url_template;
 	WebhookPayload *payload;
 	List	   *header_names;	/* of char * */

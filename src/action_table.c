@@ -27,7 +27,7 @@
 #include "utils/timestamp.h"
 
 static const char *const read_sql =
-	"SELECT a.action_id, a.workflow_id, w.name, w.module::oid, w.owner::oid,"
+	"SELECT a.action_id, a.workflow_id, w.module::oid, w.owner::oid,"
 	" a.title, a.description, a.url, a.method, a.content_type, a.parameters,"
 	" a.username, a.headers, a.client_certificate, a.timeout,"
 	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled,"
@@ -101,29 +101,28 @@ read_row(MemoryContext context)
 
 	row->action_id = DatumGetInt32(read_plain(1));
 	row->workflow_id = DatumGetInt32(read_plain(2));
-	row->workflow = webhook_statement_copy_text(0, 3, context);
-	row->module = DatumGetObjectId(read_plain(4));
-	row->owner = DatumGetObjectId(read_plain(5));
-	row->title = webhook_statement_copy_text(0, 6, context);
-	row->description = webhook_statement_copy_text(0, 7, context);
-	row->url = webhook_statement_copy_text(0, 8, context);
-	row->method = webhook_statement_copy_text(0, 9, context);
-	row->content_type = webhook_statement_copy_text(0, 10, context);
-	row->parameters = webhook_statement_copy_text(0, 11, context);
-	row->username = webhook_statement_copy_text(0, 12, context);
-	row->headers = webhook_statement_copy_text(0, 13, context);
-	row->client_certificate = webhook_statement_copy_text(0, 14, context);
-	row->timeout = read_copy(15, sizeof(Interval), context);
-	row->retry_schedule = read_copy(16, -1, context);
-	row->ordered = DatumGetBool(read_plain(17));
-	row->max_in_flight = DatumGetInt32(read_plain(18));
-	row->rate_limit = DatumGetInt32(read_plain(19));
-	row->enabled = DatumGetBool(read_plain(20));
-	row->password = webhook_statement_copy_text(0, 21, context);
-	row->signing_secret = webhook_statement_copy_text(0, 22, context);
-	row->previous_secret = webhook_statement_copy_text(0, 23, context);
-	row->previous_until = DatumGetTimestampTz(read_plain(24));
-	row->computed = webhook_statement_copy_jsonb(0, 25, context);
+	row->module = DatumGetObjectId(read_plain(3));
+	row->owner = DatumGetObjectId(read_plain(4));
+	row->title = webhook_statement_copy_text(0, 5, context);
+	row->description = webhook_statement_copy_text(0, 6, context);
+	row->url = webhook_statement_copy_text(0, 7, context);
+	row->method = webhook_statement_copy_text(0, 8, context);
+	row->content_type = webhook_statement_copy_text(0, 9, context);
+	row->parameters = webhook_statement_copy_text(0, 10, context);
+	row->username = webhook_statement_copy_text(0, 11, context);
+	row->headers = webhook_statement_copy_text(0, 12, context);
+	row->client_certificate = webhook_statement_copy_text(0, 13, context);
+	row->timeout = read_copy(14, sizeof(Interval), context);
+	row->retry_schedule = read_copy(15, -1, context);
+	row->ordered = DatumGetBool(read_plain(16));
+	row->max_in_flight = DatumGetInt32(read_plain(17));
+	row->rate_limit = DatumGetInt32(read_plain(18));
+	row->enabled = DatumGetBool(read_plain(19));
+	row->password = webhook_statement_copy_text(0, 20, context);
+	row->signing_secret = webhook_statement_copy_text(0, 21, context);
+	row->previous_secret = webhook_statement_copy_text(0, 22, context);
+	row->previous_until = DatumGetTimestampTz(read_plain(23));
+	row->computed = webhook_statement_copy_jsonb(0, 24, context);
 	return row;
 }
 

@@ -17,9 +17,8 @@ typedef struct WebhookActionRow
 {
 	int32		action_id;
 	int32		workflow_id;
-	char	   *workflow;		/* its name, ... */
-	Oid			module;			/* ... module ... */
-	Oid			owner;			/* ... and owner */
+	Oid			module;			/* the workflow's ... */
+	Oid			owner;			/* ... and its owner */
 	char	   *title;
 	char	   *description;
 	char	   *url;

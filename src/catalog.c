@@ -241,17 +241,20 @@ webhook_scope_enter_to_parse(WebhookScope *scope, Oid role)
 }
 
 void
+webhook_scope_set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
 webhook_scope_enter(WebhookScope *scope, Oid role)
 {
 	webhook_scope_enter_to_parse(scope, role);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	webhook_scope_set("search_path", "pg_catalog, pg_temp");
 	/* Off, as dumps set it, it makes an error of what a policy would hide. */
 	if (!row_security)
-		(void) set_config_option("row_security", "on",
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+		webhook_scope_set("row_security", "on");
 }
 
 void

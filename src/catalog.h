@@ -72,6 +72,9 @@ extern void webhook_scope_leave(const WebhookScope *scope);
  */
 extern void webhook_scope_enter_to_parse(WebhookScope *scope, Oid role);
 
+/* A setting, until what was entered, or a GUC nest level, is left. */
+extern void webhook_scope_set(const char *name, const char *value);
+
 /*
  * A number that changes whenever workflows or actions may have: compare it
  * with the one remembered.

@@ -22,19 +22,22 @@
 #include "catalog/pg_type.h"
 #include "claim.h"
 #include "executor/spi.h"
+#include "log_table.h"
 #include "log_write.h"
 #include "slot.h"
 #include "statement.h"
-#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #define N_SAMPLE 8				/* deliveries that tell how large the others are */
 
-#define DELIVERY_COLUMNS \
-	" l.log_id, l.action_id, l.ordered, l.webhook_id, l.operation," \
-	" l.record_id, l.record, l.old_record, l.computed, l.attempts," \
-	" l.retries, l.queued_at, l.retry_at, due.writer, l.ctid"
+/* Columns that are none of the row's, and those that are as log_table.h has them. */
+#define N_OTHERS 2
+#define CLAIMED \
+	" l.ctid, due.writer, l.log_id, l.webhook_id, l.workflow_id, l.action_id," \
+	" l.module, l.operation, l.record_id, l.record, l.old_record, l.computed," \
+	" l.status, l.attempts, l.retry_at, l.queued_at, l.dispatched_at," \
+	" l.completed_at, l.http_status, l.error, l.owner, l.ordered, l.retries"
 
 /*
  * No unfinished delivery of the same record comes before this one.  It is looked
@@ -59,7 +62,7 @@
 	" FOR NO KEY UPDATE SKIP LOCKED)" \
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched'," \
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $6" \
-	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS
+	" FROM due WHERE l.ctid = due.tid RETURNING" CLAIMED
 
 /*
  * No later one of the same record is under way: what had ended has been queued
@@ -106,7 +109,7 @@ static const char *const claim_successors_sql =
 	" ORDER BY q.log_id FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $4"
-	" FROM due WHERE l.ctid = due.tid RETURNING" DELIVERY_COLUMNS;
+	" FROM due WHERE l.ctid = due.tid RETURNING" CLAIMED;
 
 /*
  * A claim sees what was committed when the turn began and no more, for durable.c
@@ -122,45 +125,6 @@ execute_claim(SPIPlanPtr plan, Datum *values)
 		elog(ERROR, "could not claim: %s", SPI_result_code_string(rc));
 }
 
-static char *
-copy_text(Datum value, bool isnull)
-{
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static Jsonb *
-copy_jsonb(Datum value, bool isnull)
-{
-	return isnull ? NULL : DatumGetJsonbPCopy(value);
-}
-
-/* A row of DELIVERY_COLUMNS; the caller's memory context is current. */
-static WebhookDelivery *
-read_delivery(HeapTuple tuple, TupleDesc desc, TimestampTz *retry_at)
-{
-	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
-	Datum		values[15];
-	bool		nulls[15];
-
-	heap_deform_tuple(tuple, desc, values, nulls);
-	delivery->log_id = DatumGetInt64(values[0]);
-	delivery->action_id = DatumGetInt32(values[1]);
-	delivery->ordered = DatumGetBool(values[2]);
-	delivery->webhook_id = DatumGetCString(DirectFunctionCall1(uuid_out, values[3]));
-	delivery->operation = copy_text(values[4], nulls[4]);
-	delivery->record_id = copy_text(values[5], nulls[5]);
-	delivery->record = copy_jsonb(values[6], nulls[6]);
-	delivery->old_record = copy_jsonb(values[7], nulls[7]);
-	delivery->computed = copy_jsonb(values[8], nulls[8]);
-	delivery->attempts = DatumGetInt16(values[9]);
-	delivery->retries = DatumGetInt16(values[10]);
-	delivery->queued_at = DatumGetTimestampTz(values[11]);
-	*retry_at = DatumGetTimestampTz(values[12]);
-	delivery->writer = DatumGetTransactionId(values[13]);
-	delivery->tid = *(ItemPointer) DatumGetPointer(values[14]);
-	return delivery;
-}
-
 /* All rows of the last statement; moves the cursor behind the last. */
 static List *
 read_deliveries(MemoryContext context, WebhookCursor *cursor)
@@ -170,11 +134,16 @@ read_deliveries(MemoryContext context, WebhookCursor *cursor)
 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
+		Datum		values[N_OTHERS + LOG_NATTS];
+		bool		nulls[N_OTHERS + LOG_NATTS];
+		WebhookDelivery *delivery;
 		TimestampTz retry_at;
-		WebhookDelivery *delivery = read_delivery(SPI_tuptable->vals[i],
-												  SPI_tuptable->tupdesc,
-												  &retry_at);
 
+		heap_deform_tuple(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, values, nulls);
+		delivery = webhook_log_read_delivery(values + N_OTHERS, nulls + N_OTHERS);
+		delivery->tid = *(ItemPointer) DatumGetPointer(values[0]);
+		delivery->writer = DatumGetTransactionId(values[1]);
+		retry_at = DatumGetTimestampTz(values[N_OTHERS + LOG_RETRY_AT]);
 		result = lappend(result, delivery);
 		if (cursor != NULL &&
 			(retry_at > cursor->retry_at ||
@@ -207,7 +176,7 @@ find_passed_over(int32 action_id, const WebhookCursor *before, TimestampTz now)
 	static SPIPlanPtr plan = NULL;
 	Oid			types[4] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
 	Datum		values[4];
-	TimestampTz result = 0;
+	TimestampTz result = DT_NOEND;
 
 	values[0] = Int32GetDatum(action_id);
 	values[1] = TimestampTzGetDatum(now);
@@ -277,13 +246,8 @@ webhook_claim_due(int32 action_id, bool ordered, WebhookCursor *cursor,
 	}
 
 	if (*exhausted)
-	{
-		TimestampTz passed_over = find_passed_over(action_id, &before, now);
-
-		if (passed_over != 0 &&
-			(cursor->passed_over == 0 || passed_over < cursor->passed_over))
-			cursor->passed_over = passed_over;
-	}
+		cursor->passed_over = Min(cursor->passed_over,
+								  find_passed_over(action_id, &before, now));
 
 	/*
 	 * What waits for another delivery of its record is claimed when that has

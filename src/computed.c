@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
+#include "wanted.h"
 
 /* One distinct value. */
 typedef struct ComputedValue
@@ -326,20 +327,11 @@ push_value(JsonbParseState **state, const char *name, Jsonb *jsonb)
 {
 	JsonbValue	value;
 
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, name);
-	value.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &value);
+	webhook_wanted_push(state, WJB_KEY, name);
 	if (jsonb == NULL)
 		value.type = jbvNull;
-	else if (JB_ROOT_IS_SCALAR(jsonb))
-		(void) JsonbExtractScalar(&jsonb->root, &value);
 	else
-	{
-		value.type = jbvBinary;
-		value.val.binary.data = &jsonb->root;
-		value.val.binary.len = VARSIZE_ANY_EXHDR(jsonb);
-	}
+		JsonbToJsonbValue(jsonb, &value);
 	pushJsonbValue(state, WJB_VALUE, &value);
 }
 

@@ -47,6 +47,11 @@
 #define MAX_RETRY_STEPS 1000
 #define MASK "********"
 
+/* With its whole retry schedule, now. */
+#define QUEUED_AGAIN \
+	"status = 'Queued', retry_at = clock_timestamp(), completed_at = NULL," \
+	" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
+
 PG_FUNCTION_INFO_V1(retry);
 PG_FUNCTION_INFO_V1(retry_failed);
 PG_FUNCTION_INFO_V1(cancel);
@@ -139,9 +144,7 @@ retry(PG_FUNCTION_ARGS)
 	webhook_recompute_one(log_id);
 	webhook_scope_leave(&scope);
 	state = change_delivery(log_id,
-							"UPDATE webhook.webhook_log l SET status = 'Queued',"
-							" retry_at = clock_timestamp(), completed_at = NULL,"
-							" http_status = NULL, error = NULL, retries = 0, interrupted = 0"
+							"UPDATE webhook.webhook_log l SET " QUEUED_AGAIN
 							" WHERE log_id = $1 AND status IN ('Success', 'Failed')"
 							" AND record IS NOT NULL"
 							" AND EXISTS (SELECT FROM webhook.action a"
@@ -220,11 +223,10 @@ find_range(int64 *first, int64 *last)
 Datum
 retry_failed(PG_FUNCTION_ARGS)
 {
-	Oid			types[5] = {INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID, INT8OID};
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Oid			types[WEBHOOK_N_RETRIED] = {INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID, INT8OID};
+	Datum		values[WEBHOOK_N_RETRIED];
+	char		nulls[WEBHOOK_N_RETRIED] = {' ', ' ', ' ', ' ', ' '};
 	int32		action_id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
-	TimestampTz since = PG_ARGISNULL(1) ? 0 : PG_GETARG_TIMESTAMPTZ(1);
 	WebhookScope scope;
 	uint64		n = 0;
 	int64		first;
@@ -234,10 +236,9 @@ retry_failed(PG_FUNCTION_ARGS)
 	nulls[0] = PG_ARGISNULL(0) ? 'n' : ' ';
 	values[0] = Int32GetDatum(action_id);
 	nulls[1] = PG_ARGISNULL(1) ? 'n' : ' ';
-	values[1] = TimestampTzGetDatum(since);
+	values[1] = PG_GETARG_DATUM(1);
 	values[2] = ObjectIdGetDatum(GetUserId());
 
-	/* The same rows as the policy on the log shows the caller. */
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	webhook_progress_start("retry_failed", 0, action_id);
 	is_computed = webhook_recompute_is_wanted(action_id);
@@ -250,23 +251,15 @@ retry_failed(PG_FUNCTION_ARGS)
 			int64		to = last - from < step ? last : from + step - 1;
 
 			webhook_progress_update(from - first, last - first + 1);
-			if (is_computed)
-				webhook_recompute_failed(action_id, since, scope.user, from, to);
 			values[3] = Int64GetDatum(from);
 			values[4] = Int64GetDatum(to);
-			n += execute("UPDATE webhook.webhook_log l SET status = 'Queued',"
-						 " retry_at = clock_timestamp(), completed_at = NULL,"
-						 " http_status = NULL, error = NULL, retries = 0, interrupted = 0"
-						 " WHERE l.status = 'Failed' AND ($1 IS NULL OR l.action_id = $1)"
-						 " AND ($2 IS NULL OR coalesce(l.completed_at, l.dispatched_at,"
-						 " l.queued_at) >= $2)"
-						 " AND l.error IS DISTINCT FROM 'canceled'"
-						 " AND pg_has_role($3, l.owner::oid, 'MEMBER')"
-						 " AND l.record IS NOT NULL"
+			if (is_computed)
+				webhook_recompute_failed(types, values, nulls);
+			n += execute("UPDATE webhook.webhook_log l SET " QUEUED_AGAIN
+						 " WHERE " WEBHOOK_IS_RETRIED
 						 " AND EXISTS (SELECT FROM webhook.action a WHERE a.action_id = l.action_id"
-						 " AND NOT " WEBHOOK_LACKS_VALUES ")"
-						 " AND l.log_id BETWEEN $4 AND $5",
-						 5, types, values, nulls, NULL);
+						 " AND NOT " WEBHOOK_LACKS_VALUES ")",
+						 WEBHOOK_N_RETRIED, types, values, nulls, NULL);
 			if (to == last)
 				break;
 		}

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"
+#include "statement.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -118,28 +119,21 @@ load_workflow(WebhookEventWorkflow *workflow)
 {
 	static SPIPlanPtr plan = NULL;
 	WebhookScope scope;
+	Oid			types[1] = {INT4OID};
 	Datum		values[1];
 	MemoryContext context;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	if (plan == NULL)
-	{
-		Oid			types[1] = {INT4OID};
-		SPIPlanPtr	prepared;
-
-		prepared = SPI_prepare("SELECT w.module::oid, w.owner::oid, w.enabled,"
-							   " w.recurrence = 'first', a.action_id, a.ordered,"
-							   " a.computed, w.computed -"
-							   " ARRAY(SELECT jsonb_object_keys(a.computed))"
-							   " FROM webhook.workflow w LEFT JOIN webhook.action a"
-							   " ON a.workflow_id = w.workflow_id AND a.enabled"
-							   " WHERE w.workflow_id = $1 ORDER BY a.action_id",
-							   1, types);
-		if (prepared == NULL || SPI_keepplan(prepared) != 0)
-			elog(ERROR, "could not prepare the look-up of a workflow");
-		plan = prepared;
-	}
+	webhook_statement_prepare(&plan,
+							  "SELECT w.module::oid, w.owner::oid, w.enabled,"
+							  " w.recurrence = 'first', a.action_id, a.ordered,"
+							  " a.computed, w.computed -"
+							  " ARRAY(SELECT jsonb_object_keys(a.computed))"
+							  " FROM webhook.workflow w LEFT JOIN webhook.action a"
+							  " ON a.workflow_id = w.workflow_id AND a.enabled"
+							  " WHERE w.workflow_id = $1 ORDER BY a.action_id",
+							  1, types);
 	values[0] = Int32GetDatum(workflow->workflow_id);
 	PushActiveSnapshot(GetLatestSnapshot());
 	if (SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(),

@@ -225,9 +225,7 @@ enter_standard_strings(void)
 	int			level = NewGUCNestLevel();
 
 	if (!standard_conforming_strings)
-		(void) set_config_option("standard_conforming_strings", "on",
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+		webhook_scope_set("standard_conforming_strings", "on");
 	return level;
 }
 

@@ -77,6 +77,9 @@ webhook_lane_find(int32 action_id)
 		memset(lane, 0, sizeof(WebhookLane));
 		lane->action_id = action_id;
 		lane->cursor.retry_at = DT_NOBEGIN;
+		lane->cursor.passed_over = DT_NOEND;
+		lane->next_due = DT_NOEND;
+		lane->look_again_at = DT_NOEND;
 		dlist_init(&lane->ready);
 		dlist_init(&lane->flying);
 		dlist_push_tail(&all_lanes, &lane->node);
@@ -128,7 +131,7 @@ webhook_lane_is_idle(const WebhookLane *lane, TimestampTz now)
 {
 	return lane->n_flights == 0 && lane->successors == NIL &&
 		lane->held == NIL && !lane->has_backlog && !lane->has_future &&
-		lane->look_again_at == 0 && webhook_places_is_forgotten(lane, now);
+		lane->look_again_at == DT_NOEND && webhook_places_is_forgotten(lane, now);
 }
 
 void
@@ -352,8 +355,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	if (!webhook_shared_action_acquire(lane->action_id, get_limit(lane),
 									   lane->action->rate_limit, now, &moment))
 	{
-		if (moment != 0 && (*next == 0 || moment < *next))
-			*next = moment;
+		*next = Min(*next, moment);
 		return false;
 	}
 
@@ -369,7 +371,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 static TimestampTz
 dispatch(int max_in_flight)
 {
-	TimestampTz next = 0;
+	TimestampTz next = DT_NOEND;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_moving = true;
 	dlist_iter	iter;
@@ -396,7 +398,7 @@ webhook_lane_dispatch(int max_in_flight)
 	TimestampTz next;
 
 	if (webhook_places_total_ready() == 0 || !webhook_durable_is_reached())
-		return 0;
+		return DT_NOEND;
 	next = dispatch(max_in_flight);
 	webhook_sender_start_all();
 	return next;

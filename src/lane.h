@@ -34,8 +34,9 @@ typedef struct WebhookLane
 	WebhookCursor cursor;		/* behind the last claimed delivery */
 	bool		has_backlog;	/* something may be due behind the cursor */
 	bool		has_future;		/* something may fall due later */
-	TimestampTz next_due;		/* 0: nothing known */
-	TimestampTz look_again_at;	/* at what was passed over; 0: nothing was */
+	TimestampTz next_due;		/* DT_NOEND: nothing known */
+	TimestampTz look_again_at;	/* at what was passed over; DT_NOEND: nothing
+								 * was */
 	List	   *successors;		/* WebhookSuccessor *: may go now */
 	List	   *held;			/* the same, but they were locked */
 	TimestampTz held_at;		/* when to look at them again */
@@ -104,7 +105,7 @@ extern void webhook_lane_free(WebhookFlight *flight);
 extern WebhookFlight *webhook_lane_add(WebhookLane *lane,
 									   const WebhookDelivery *delivery);
 
-/* Send what may be sent; returns the moment at which more may (0: none). */
+/* Send what may be sent; returns the moment at which more may (DT_NOEND: none). */
 extern TimestampTz webhook_lane_dispatch(int max_in_flight);
 
 /* The next flight that the sender has finished, its result filled; NULL: none. */

@@ -17,7 +17,8 @@ typedef struct WebhookCursor
 {
 	TimestampTz retry_at;
 	int64		log_id;
-	TimestampTz passed_over;	/* the first one that nothing will tell of; 0: none */
+	TimestampTz passed_over;	/* the first one that nothing will tell of;
+								 * DT_NOEND: none */
 } WebhookCursor;
 
 /* A claimed delivery. */

@@ -25,9 +25,11 @@
 #include "executor/executor.h"
 #include "log_table.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /*
  * No trigger but our own, which tells the worker of others' changes only.
@@ -131,6 +133,39 @@ webhook_log_status(const char *label)
 
 	return DatumGetObjectId(DirectFunctionCall2(enum_in, CStringGetDatum(label),
 												ObjectIdGetDatum(type)));
+}
+
+static char *
+copy_text(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static Jsonb *
+copy_jsonb(Datum value, bool isnull)
+{
+	return isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+WebhookDelivery *
+webhook_log_read_delivery(const Datum *values, const bool *nulls)
+{
+	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
+
+	delivery->log_id = DatumGetInt64(values[LOG_LOG_ID]);
+	delivery->action_id = DatumGetInt32(values[LOG_ACTION_ID]);
+	delivery->ordered = DatumGetBool(values[LOG_ORDERED]);
+	delivery->webhook_id =
+		DatumGetCString(DirectFunctionCall1(uuid_out, values[LOG_WEBHOOK_ID]));
+	delivery->operation = copy_text(values[LOG_OPERATION], nulls[LOG_OPERATION]);
+	delivery->record_id = copy_text(values[LOG_RECORD_ID], nulls[LOG_RECORD_ID]);
+	delivery->record = copy_jsonb(values[LOG_RECORD], nulls[LOG_RECORD]);
+	delivery->old_record = copy_jsonb(values[LOG_OLD_RECORD], nulls[LOG_OLD_RECORD]);
+	delivery->computed = copy_jsonb(values[LOG_COMPUTED], nulls[LOG_COMPUTED]);
+	delivery->attempts = DatumGetInt16(values[LOG_ATTEMPTS]);
+	delivery->retries = DatumGetInt16(values[LOG_RETRIES]);
+	delivery->queued_at = DatumGetTimestampTz(values[LOG_QUEUED_AT]);
+	return delivery;
 }
 
 /*

@@ -9,6 +9,7 @@
 #define WEBHOOK_LOG_TABLE_H
 
 #include "access/attnum.h"
+#include "log_row.h"
 #include "nodes/execnodes.h"
 
 /* Columns of webhook.webhook_log, counted from zero. */
@@ -67,6 +68,13 @@ typedef struct WebhookLogTarget
 
 /* OID of a label of webhook.status. */
 extern Oid	webhook_log_status(const char *label);
+
+/*
+ * A delivery by its row, in the current memory context, but for what is not in the
+ * columns: the writer, and where the row is.
+ */
+extern WebhookDelivery *webhook_log_read_delivery(const Datum *values,
+												  const bool *nulls);
 
 /* May rows be added to the log without a statement? */
 extern bool webhook_log_takes_rows(Relation log);

@@ -187,40 +187,37 @@ make_keys(ScanKey keys, ScanKey members, int32 action_id,
 				TimestampTzGetDatum(now));
 }
 
-static char *
-copy_text(const TupleTableSlot *slot, int column)
-{
-	return slot->tts_isnull[column] ? NULL :
-		TextDatumGetCString(slot->tts_values[column]);
-}
-
-static Jsonb *
-copy_jsonb(const TupleTableSlot *slot, int column)
-{
-	return slot->tts_isnull[column] ? NULL :
-		DatumGetJsonbPCopy(slot->tts_values[column]);
-}
-
+/* Claim the row in the slot; NULL: it is Dispatched, or somebody has locked it. */
 static WebhookDelivery *
-read_delivery(TupleTableSlot *slot, TransactionId writer)
+claim_row(WebhookLogTarget *target, Oid dispatched, WebhookCursor *cursor)
 {
-	WebhookDelivery *delivery = palloc0(sizeof(WebhookDelivery));
-	Datum	   *values = slot->tts_values;
+	Datum	   *values = target->slot->tts_values;
+	WebhookDelivery *delivery;
+	TransactionId writer;
+	TimestampTz retry_at;
+	bool		isnull;
 
-	delivery->log_id = DatumGetInt64(values[LOG_LOG_ID]);
-	delivery->action_id = DatumGetInt32(values[LOG_ACTION_ID]);
-	delivery->ordered = DatumGetBool(values[LOG_ORDERED]);
-	delivery->webhook_id =
-		DatumGetCString(DirectFunctionCall1(uuid_out, values[LOG_WEBHOOK_ID]));
-	delivery->operation = copy_text(slot, LOG_OPERATION);
-	delivery->record_id = copy_text(slot, LOG_RECORD_ID);
-	delivery->record = copy_jsonb(slot, LOG_RECORD);
-	delivery->old_record = copy_jsonb(slot, LOG_OLD_RECORD);
-	delivery->computed = copy_jsonb(slot, LOG_COMPUTED);
-	delivery->attempts = DatumGetInt16(values[LOG_ATTEMPTS]);
-	delivery->retries = DatumGetInt16(values[LOG_RETRIES]);
-	delivery->queued_at = DatumGetTimestampTz(values[LOG_QUEUED_AT]);
+	start_version(target);
+	if (target->slot->tts_isnull[LOG_RETRY_AT] ||
+		DatumGetObjectId(values[LOG_STATUS]) == dispatched)
+		return NULL;
+	retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
+	writer = DatumGetTransactionId(slot_getsysattr(target->slot,
+												   MinTransactionIdAttributeNumber,
+												   &isnull));
+	set_value(target, LOG_STATUS, ObjectIdGetDatum(dispatched));
+	set_value(target, LOG_DISPATCHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	set_value(target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
+	if (!finish_version(target))
+	{
+		cursor->passed_over = Min(cursor->passed_over, retry_at);
+		return NULL;
+	}
+	delivery = webhook_log_read_delivery(values, target->slot->tts_isnull);
 	delivery->writer = writer;
+	delivery->tid = target->new_slot->tts_tid;
+	cursor->retry_at = retry_at;
+	cursor->log_id = delivery->log_id;
 	return delivery;
 }
 
@@ -259,40 +256,14 @@ webhook_log_claim(int32 action_id, WebhookCursor *cursor, TimestampTz now,
 	while (list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE &&
 		   index_getnext_slot(scan, ForwardScanDirection, target.slot))
 	{
-		TransactionId writer;
-		bool		isnull;
-		Datum	   *values;
+		WebhookDelivery *delivery;
 
 		CHECK_FOR_INTERRUPTS();
-		start_version(&target);
-		values = target.slot->tts_values;
-		if (target.slot->tts_isnull[LOG_RETRY_AT] ||
-			DatumGetObjectId(values[LOG_STATUS]) == dispatched)
+		delivery = claim_row(&target, dispatched, cursor);
+		if (delivery == NULL)
 			continue;
-		writer = DatumGetTransactionId(slot_getsysattr(target.slot,
-													   MinTransactionIdAttributeNumber,
-													   &isnull));
-		set_value(&target, LOG_STATUS, ObjectIdGetDatum(dispatched));
-		set_value(&target, LOG_DISPATCHED_AT,
-				  TimestampTzGetDatum(GetCurrentTimestamp()));
-		set_value(&target, LOG_WORKER, Int16GetDatum(webhook_slot_number()));
-		if (finish_version(&target))
-		{
-			WebhookDelivery *delivery = read_delivery(target.slot, writer);
-
-			delivery->tid = target.new_slot->tts_tid;
-			*claimed = lappend(*claimed, delivery);
-			size += webhook_delivery_size(delivery);
-			cursor->retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
-			cursor->log_id = delivery->log_id;
-		}
-		else
-		{
-			TimestampTz retry_at = DatumGetTimestampTz(values[LOG_RETRY_AT]);
-
-			if (cursor->passed_over == 0 || retry_at < cursor->passed_over)
-				cursor->passed_over = retry_at;
-		}
+		*claimed = lappend(*claimed, delivery);
+		size += webhook_delivery_size(delivery);
 	}
 	*exhausted = list_length(*claimed) < limit && size < WEBHOOK_MAX_CLAIM_SIZE;
 	index_endscan(scan);

@@ -23,9 +23,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/base64.h"
 #include "common/string.h"
-#include "compat.h"
 #include "executor/spi.h"
 #include "mail.h"
 #include "mail_digest.h"
@@ -166,16 +164,6 @@ report_server(TimestampTz now)
 	}
 }
 
-static char *
-encode_base64(const char *data, int len)
-{
-	int			size = pg_b64_enc_len(len);
-	char	   *encoded = palloc(size + 1);
-
-	encoded[webhook_b64_encode(data, len, encoded, size)] = '\0';
-	return encoded;
-}
-
 /* As they are said to the server (RFC 4616, and LOGIN), which may say them again. */
 static void
 set_credentials(WebhookMail *mail, const char *username, const char *password)
@@ -187,8 +175,8 @@ set_credentials(WebhookMail *mail, const char *username, const char *password)
 	mail->password = pstrdup(password);
 	plain[0] = plain[strlen(username) + 1] = '\0';
 	mail->secrets[0] = mail->password;
-	mail->secrets[1] = encode_base64(password, strlen(password));
-	mail->secrets[2] = encode_base64(plain, len);
+	mail->secrets[1] = webhook_text_base64(password, strlen(password));
+	mail->secrets[2] = webhook_text_base64(plain, len);
 }
 
 static char *
@@ -272,10 +260,10 @@ find_next_mail(void)
 	bool		isnull;
 
 	if (webhook_sender_mails_in_flight() >= MAX_IN_FLIGHT)
-		return 0;				/* the next answer calls for a turn */
+		return DT_NOEND;		/* the next answer calls for a turn */
 	webhook_statement_execute(next_mail_sql, 0, NULL, NULL, NULL);
 	value = webhook_statement_value(0, 1, &isnull);
-	return isnull ? 0 : DatumGetTimestampTz(value);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
 }
 
 /* ---------------------------------------------------------------------
@@ -299,13 +287,6 @@ purge(TimestampTz now)
 }
 
 static void
-take_earlier(TimestampTz *next, TimestampTz other)
-{
-	if (other != 0 && other < *next)
-		*next = other;
-}
-
-static void
 forget_finished(void)
 {
 	ListCell   *lc;
@@ -321,6 +302,8 @@ take_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = now + (webhook_workers_per_database > 1 ? SHARED_POLL_US : POLL_US);
+	TimestampTz digest_at;
+	TimestampTz mail_at;
 	List	   *mails = NIL;
 	ListCell   *lc;
 
@@ -336,9 +319,10 @@ take_turn(void)
 		webhook_trouble_tell();
 		if (webhook_mail_digest_gather())
 			next = now;
-		take_earlier(&next, webhook_mail_digest_write(now));
+		digest_at = webhook_mail_digest_write(now);
 		mails = claim_mails(GetCurrentTimestamp());
-		take_earlier(&next, find_next_mail());
+		mail_at = find_next_mail();
+		next = Min(next, Min(digest_at, mail_at));
 	}
 	SPI_finish();
 	webhook_transaction_commit();
@@ -407,7 +391,7 @@ webhook_mail_next(void)
 {
 	/* Without a mail server there is nothing to do; a reload looks again. */
 	if (!webhook_mail_note_is_wanted() && finished == NIL)
-		return PG_INT64_MAX;
+		return DT_NOEND;
 	return Max(Max(next_turn, backoff_until), last_turn + TURN_PAUSE_US);
 }
 

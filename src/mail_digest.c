@@ -443,7 +443,7 @@ webhook_mail_digest_write(TimestampTz now)
 	int64		interval = webhook_mail_interval * USECS_PER_SEC;
 	Digest	   *digests;
 	uint64		n;
-	TimestampTz next = 0;
+	TimestampTz next = DT_NOEND;
 
 	values[0] = to_interval(Min(interval, GATHER_US));
 	values[1] = to_interval(interval);
@@ -464,7 +464,7 @@ webhook_mail_digest_write(TimestampTz now)
 		if (digests[i].due_at > now)
 			return digests[i].due_at;
 		write_mail(&digests[i]);
-		next = i == MAIL_BATCH - 1 ? now : 0;
+		next = i == MAIL_BATCH - 1 ? now : DT_NOEND;
 	}
 	return next;
 }

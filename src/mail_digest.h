@@ -17,7 +17,7 @@ extern bool webhook_mail_digest_gather(void);
 
 /*
  * Make mails of the digests that are due.  Returns the moment at which the next
- * one is; 0: there is none.
+ * one is; DT_NOEND: there is none.
  */
 extern TimestampTz webhook_mail_digest_write(TimestampTz now);
 

@@ -14,8 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/base64.h"
-#include "compat.h"
 #include "lib/stringinfo.h"
 #include "mail_text.h"
 #include "mb/pg_wchar.h"
@@ -71,20 +69,6 @@ webhook_mail_text_plain_address(const char *text)
 	return pnstrdup(open + 1, close - open - 1);
 }
 
-static void
-append_base64(StringInfo out, const char *data, int len)
-{
-	int			size = pg_b64_enc_len(len);
-	int			n;
-
-	enlargeStringInfo(out, size);
-	n = webhook_b64_encode(data, len, out->data + out->len, size);
-	if (n < 0)
-		elog(ERROR, "could not encode a mail");
-	out->len += n;
-	out->data[out->len] = '\0';
-}
-
 static bool
 is_plain(const char *text)
 {
@@ -112,7 +96,7 @@ append_words(StringInfo out, const char *text)
 		int			n = pg_encoding_mbcliplen(PG_UTF8, text, left, WORD_BYTES);
 
 		appendStringInfoString(out, is_first ? "=?UTF-8?B?" : "\r\n =?UTF-8?B?");
-		append_base64(out, text, n);
+		appendStringInfoString(out, webhook_text_base64(text, n));
 		appendStringInfoString(out, "?=");
 		text += n;
 		left -= n;
@@ -211,8 +195,10 @@ webhook_mail_text_format(const char *from, const char *sender, const char *recip
 	len = lines.len;
 	for (int i = 0; i < len; i += LINE_BYTES)
 	{
-		append_base64(&out, lines.data + i, Min(LINE_BYTES, len - i));
-		appendStringInfoString(&out, "\r\n");
+		char	   *line = webhook_text_base64(lines.data + i, Min(LINE_BYTES, len - i));
+
+		appendStringInfo(&out, "%s\r\n", line);
+		pfree(line);
 	}
 	return out.data;
 }

@@ -22,20 +22,7 @@ static void write_jsonb(StringInfo name, const JsonbValue *value, StringInfo out
 static void
 encode(StringInfo out, const char *text, int len)
 {
-	char	   *utf8 = webhook_utf8(text, len);
-	int			n = utf8 == text ? len : strlen(utf8);
-
-	for (int i = 0; i < n; i++)
-	{
-		unsigned char c = utf8[i];
-
-		if (c < 128 && (isalnum(c) || strchr("*-._", c) != NULL))
-			appendStringInfoChar(out, c);
-		else if (c == ' ')
-			appendStringInfoChar(out, '+');
-		else
-			appendStringInfo(out, "%%%02X", c);
-	}
+	webhook_text_percent(out, text, len, "*-._", '+');
 }
 
 /*

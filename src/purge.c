@@ -53,8 +53,8 @@ TimestampTz
 webhook_purge_next(void)
 {
 	if (webhook_slot_number() != 0 || webhook_log_retention <= 0)
-		return 0;
-	return webhook_log_retention == seen_retention ? next_step_at : 1;
+		return DT_NOEND;
+	return webhook_log_retention == seen_retention ? next_step_at : 0;
 }
 
 /* Show a purge that takes more than a step as one piece of work. */

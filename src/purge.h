@@ -10,7 +10,7 @@
 
 #include "datatype/timestamp.h"
 
-/* The moment at which a step is due; 0: never. */
+/* The moment at which a step is due; DT_NOEND: never. */
 extern TimestampTz webhook_purge_next(void);
 
 /*

@@ -84,7 +84,7 @@ webhook_queue_next_due(int32 action_id, TimestampTz after)
 	static SPIPlanPtr plan = NULL;
 	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[2];
-	TimestampTz result = 0;
+	TimestampTz result = DT_NOEND;
 
 	values[0] = Int32GetDatum(action_id);
 	values[1] = TimestampTzGetDatum(after);

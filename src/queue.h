@@ -14,7 +14,7 @@
 /* The actions (integers) that have something in the queue. */
 extern List *webhook_queue_actions(void);
 
-/* When the action's next delivery behind "after" falls due; 0: none. */
+/* When the action's next delivery behind "after" falls due; DT_NOEND: none. */
 extern TimestampTz webhook_queue_next_due(int32 action_id, TimestampTz after);
 
 /*

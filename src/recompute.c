@@ -158,15 +158,9 @@ read_batch(Oid *types, Datum *values, const char *nulls, int64 *log_ids)
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT l.log_id FROM webhook.webhook_log l"
 							  " JOIN webhook.action a ON a.action_id = l.action_id"
-							  " WHERE l.status = 'Failed' AND l.log_id BETWEEN $1 AND $5"
-							  " AND ($2 IS NULL OR l.action_id = $2)"
-							  " AND ($3 IS NULL OR coalesce(l.completed_at,"
-							  " l.dispatched_at, l.queued_at) >= $3)"
-							  " AND l.error IS DISTINCT FROM 'canceled'"
-							  " AND pg_has_role($4, l.owner::oid, 'MEMBER')"
-							  " AND l.record IS NOT NULL AND " WEBHOOK_LACKS_VALUES
+							  " WHERE " WEBHOOK_IS_RETRIED " AND " WEBHOOK_LACKS_VALUES
 							  " ORDER BY l.log_id LIMIT " CppAsString2(BATCH_SIZE),
-							  5, types, values, nulls, true, 0) != SPI_OK_SELECT)
+							  WEBHOOK_N_RETRIED, types, values, nulls, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read failed deliveries");
 	n = (int) SPI_processed;
 	for (int i = 0; i < n; i++)
@@ -198,28 +192,19 @@ webhook_recompute_is_wanted(int32 action_id)
 }
 
 void
-webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role,
-						 int64 from, int64 to)
+webhook_recompute_failed(Oid *types, const Datum *values, const char *nulls)
 {
-	Oid			types[5] = {INT8OID, INT4OID, TIMESTAMPTZOID, OIDOID, INT8OID};
-	Datum		values[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Datum		rest[WEBHOOK_N_RETRIED];
 	int64		log_ids[BATCH_SIZE];
 	MemoryContext context;
 	MemoryContext old;
 	int			n;
 
-	nulls[1] = action_id == 0 ? 'n' : ' ';
-	nulls[2] = since == 0 ? 'n' : ' ';
-	values[0] = Int64GetDatum(from);
-	values[1] = Int32GetDatum(action_id);
-	values[2] = TimestampTzGetDatum(since);
-	values[3] = ObjectIdGetDatum(role);
-	values[4] = Int64GetDatum(to);
+	memcpy(rest, values, sizeof(rest));
 	context = AllocSetContextCreate(CurrentMemoryContext, "webhook recompute",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	while ((n = read_batch(types, values, nulls, log_ids)) > 0)
+	while ((n = read_batch(types, rest, nulls, log_ids)) > 0)
 	{
 		for (int i = 0; i < n; i++)
 		{
@@ -229,7 +214,7 @@ webhook_recompute_failed(int32 action_id, TimestampTz since, Oid role,
 				store(log_ids[i], "UPDATE webhook.webhook_log SET error = $2 WHERE log_id = $1",
 					  TEXTOID, CStringGetTextDatum(problem));
 		}
-		values[0] = Int64GetDatum(log_ids[n - 1] + 1);
+		rest[3] = Int64GetDatum(log_ids[n - 1] + 1);
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);

@@ -13,6 +13,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "catalog.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "funcapi.h"
@@ -47,14 +48,10 @@ webhook_record_enter_output(void)
 		return 0;
 
 	level = NewGUCNestLevel();
-	(void) set_config_option("bytea_output", "hex", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("extra_float_digits", "1", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("datestyle", "ISO", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("intervalstyle", "postgres", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	webhook_scope_set("bytea_output", "hex");
+	webhook_scope_set("extra_float_digits", "1");
+	webhook_scope_set("datestyle", "ISO");
+	webhook_scope_set("intervalstyle", "postgres");
 	return level;
 }
 
@@ -63,12 +60,9 @@ webhook_record_enter_key(void)
 {
 	int			level = NewGUCNestLevel();
 
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("lc_monetary", "C", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	webhook_scope_set("search_path", "pg_catalog, pg_temp");
+	webhook_scope_set("quote_all_identifiers", "off");
+	webhook_scope_set("lc_monetary", "C");
 	return level;
 }
 
@@ -150,19 +144,6 @@ set_numeric(JsonbValue *result, Numeric value)
 	result->val.numeric = value;
 }
 
-static void
-set_jsonb(JsonbValue *result, Jsonb *value)
-{
-	if (JB_ROOT_IS_SCALAR(value))
-	{
-		(void) JsonbExtractScalar(&value->root, result);
-		return;
-	}
-	result->type = jbvBinary;
-	result->val.binary.data = &value->root;
-	result->val.binary.len = VARSIZE(value) - VARHDRSZ;
-}
-
 /* The same as to_jsonb makes of it. */
 static void
 convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
@@ -201,7 +182,8 @@ convert_value(JsonbValue *result, WebhookColumn *column, Datum value)
 				break;
 			}
 		case WEBHOOK_COLUMN_OTHER:
-			set_jsonb(result, DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)));
+			JsonbToJsonbValue(DatumGetJsonbP(FunctionCall1(&column->to_jsonb, value)),
+							  result);
 			break;
 	}
 }

@@ -88,7 +88,7 @@ webhook_recovery_init(void)
 TimestampTz
 webhook_recovery_next(void)
 {
-	return is_begun && !is_done ? next_step_at : 0;
+	return is_begun && !is_done ? next_step_at : DT_NOEND;
 }
 
 /* Will anybody record what becomes of it? */

@@ -27,7 +27,7 @@ extern void webhook_recovery_restart(void);
  */
 extern void webhook_recovery_again(void);
 
-/* When the next step is due; 0: there is none that is waited for. */
+/* When the next step is due; DT_NOEND: there is none that is waited for. */
 extern TimestampTz webhook_recovery_next(void);
 
 #endif							/* WEBHOOK_RECOVERY_H */

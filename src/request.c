@@ -36,18 +36,7 @@ static const char *const secret_words[] = {
 static void
 encode_for_url(StringInfo out, const char *value, int len)
 {
-	char	   *utf8 = webhook_utf8(value, len);
-	int			n = utf8 == value ? len : strlen(utf8);
-
-	for (int i = 0; i < n; i++)
-	{
-		unsigned char c = utf8[i];
-
-		if (c < 128 && (isalnum(c) || strchr("-._~", c) != NULL))
-			appendStringInfoChar(out, c);
-		else
-			appendStringInfo(out, "%%%02X", c);
-	}
+	webhook_text_percent(out, value, len, "-._~", 0);
 }
 
 static bool

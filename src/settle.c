@@ -20,8 +20,6 @@
 #include "postgres.h"
 
 #include "catalog.h"
-#include "common/base64.h"
-#include "compat.h"
 #include "complaint.h"
 #include "mail.h"
 #include "mail_note.h"
@@ -89,16 +87,12 @@ static void
 hide_credentials(WebhookSend *send)
 {
 	char	   *plain;
-	char	   *encoded;
-	int			len;
 
 	if (send->username == NULL)
 		return;
 	plain = psprintf("%s:%s", send->username, send->password);
-	len = pg_b64_enc_len(strlen(plain));
-	encoded = palloc(len + 1);
-	encoded[webhook_b64_encode(plain, strlen(plain), encoded, len)] = '\0';
-	webhook_text_hide(send->response, send->response_len, encoded);
+	webhook_text_hide(send->response, send->response_len,
+					  webhook_text_base64(plain, strlen(plain)));
 	webhook_text_hide(send->response, send->response_len, send->password);
 }
 
@@ -132,8 +126,7 @@ note_settled(const WebhookFlight *flight)
 	if (retry_at != 0)
 	{
 		lane->has_future = true;
-		if (lane->next_due == 0 || retry_at < lane->next_due)
-			lane->next_due = retry_at;
+		lane->next_due = Min(lane->next_due, retry_at);
 	}
 	if (flight->result.verdict == WEBHOOK_FAILED &&
 		flight->send.http_status == 410)
@@ -329,8 +322,7 @@ settle_singly(List *flights)
 		if (is_timed_out && guc_level == 0)
 		{
 			guc_level = NewGUCNestLevel();
-			(void) set_config_option("lock_timeout", "1", PGC_SUSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
+			webhook_scope_set("lock_timeout", "1");
 			if (!are_tables_free())
 			{
 				trial.is_table_locked = true;
@@ -461,7 +453,7 @@ TimestampTz
 webhook_settle_next(void)
 {
 	if (finished == NIL || is_prevented)
-		return held == NIL ? 0 : held_at;
+		return held == NIL ? DT_NOEND : held_at;
 	return held == NIL ? settle_at : Min(settle_at, held_at);
 }
 

@@ -32,7 +32,7 @@ extern void webhook_settle_hurry(void);
  */
 extern bool webhook_settle_is_due(TimestampTz now, bool is_quiet);
 
-/* When it is time at the latest; 0: nothing waits. */
+/* When it is time at the latest; DT_NOEND: nothing waits. */
 extern TimestampTz webhook_settle_next(void);
 
 /* Results that are not settled, and those of them that could not be. */

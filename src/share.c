@@ -36,7 +36,7 @@
 #define MAX_HELD_LOOKS 30		/* then they are left to the survey */
 
 static bool has_backlog = false;	/* some lane may have more to claim */
-static TimestampTz next_due_at = 0; /* 0: nothing known to fall due */
+static TimestampTz next_due_at = DT_NOEND;
 
 /*
  * How many may be claimed now, of all lanes and of those of which so much is
@@ -170,7 +170,7 @@ claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 												   &exhausted));
 		CommandCounterIncrement();
 	}
-	if (lane->cursor.passed_over != 0 && lane->look_again_at == 0)
+	if (lane->cursor.passed_over != DT_NOEND && lane->look_again_at == DT_NOEND)
 		lane->look_again_at = now + LOCKED_PAUSE_US;
 	if (exhausted)
 	{
@@ -180,10 +180,10 @@ claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 		 * What this turn has recorded may be due already, and lie in front of the
 		 * cursor: the next one looks there.
 		 */
-		if (lane->has_future && (lane->next_due == 0 || lane->next_due > now))
+		if (lane->has_future && lane->next_due > now)
 		{
 			lane->next_due = webhook_queue_next_due(lane->action_id, now);
-			lane->has_future = lane->next_due != 0;
+			lane->has_future = lane->next_due != DT_NOEND;
 		}
 	}
 	foreach(lc, deliveries)
@@ -267,7 +267,7 @@ webhook_share_plan(void)
 {
 	dlist_iter	iter;
 
-	next_due_at = 0;
+	next_due_at = DT_NOEND;
 	has_backlog = false;
 	dlist_foreach(iter, webhook_lane_all())
 	{
@@ -277,22 +277,17 @@ webhook_share_plan(void)
 			continue;
 		if (is_hungry(lane))
 			has_backlog = true;
-		if (lane->held != NIL && !has_held(lane) &&
-			(next_due_at == 0 || lane->held_at < next_due_at))
-			next_due_at = lane->held_at;
-		if (lane->next_due != 0 &&
-			(next_due_at == 0 || lane->next_due < next_due_at))
-			next_due_at = lane->next_due;
-		if (lane->look_again_at != 0 &&
-			(next_due_at == 0 || lane->look_again_at < next_due_at))
-			next_due_at = lane->look_again_at;
+		if (lane->held != NIL && !has_held(lane))
+			next_due_at = Min(next_due_at, lane->held_at);
+		next_due_at = Min(next_due_at, lane->next_due);
+		next_due_at = Min(next_due_at, lane->look_again_at);
 	}
 }
 
 void
 webhook_share_forget(void)
 {
-	next_due_at = 0;
+	next_due_at = DT_NOEND;
 	has_backlog = false;
 }
 

@@ -28,7 +28,7 @@ extern void webhook_share_forget(void);
 extern bool webhook_share_has_backlog(void);
 extern bool webhook_share_is_hungry(void);
 
-/* When the next delivery falls due; 0: nothing is known to. */
+/* When the next delivery falls due; DT_NOEND: nothing is known to. */
 extern TimestampTz webhook_share_next_due(void);
 
 #endif							/* WEBHOOK_SHARE_H */

@@ -142,7 +142,7 @@ webhook_shared_action_acquire(int32 action_id, int limit, int rate,
 	ActionEntry *entry;
 	bool		granted = false;
 
-	*moment = 0;
+	*moment = DT_NOEND;
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	entry = find_action(action_id);
 	if (entry != NULL)

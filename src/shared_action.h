@@ -18,7 +18,7 @@ extern void webhook_shared_action_attach(void);
 /*
  * Permission for one more request of an action, at most "limit" at a time and
  * "rate" a second (0: any) over all of the database's workers.  False: not now,
- * but at *moment, or if that is 0 when one is given back, which wakes the
+ * but at *moment, or if that is DT_NOEND when one is given back, which wakes the
  * worker.
  */
 extern bool webhook_shared_action_acquire(int32 action_id, int limit, int rate,

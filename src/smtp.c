@@ -222,64 +222,55 @@ webhook_smtp_release(WebhookTransfer *t)
 	free(t);
 }
 
+#define FAIL(...) \
+	(mail->error = webhook_answer_format(mail->context, __VA_ARGS__))
+
 void
 webhook_smtp_judge(WebhookTransfer *t, CURLcode result)
 {
 	WebhookMail *mail = t->mail;
-	const char *text;
+	const char *text = t->curl_error[0] != '\0' ? t->curl_error : curl_easy_strerror(result);
 
-	text = t->curl_error[0] != '\0' ? t->curl_error : curl_easy_strerror(result);
 	webhook_smtp_hide(t);
 	switch (result)
 	{
 		case CURLE_LOGIN_DENIED:
 			if (t->reply[0] == '\0')
-				mail->error = webhook_answer_format(mail->context,
-													"mail server offers no way to log in that is known here");
+				FAIL("mail server offers no way to log in that is known here");
 			else
-				mail->error = webhook_answer_format(mail->context,
-													"mail server refused the user name or password: %s",
-													t->reply);
+				FAIL("mail server refused the user name or password: %s", t->reply);
 			break;
 		case CURLE_USE_SSL_FAILED:
-			mail->error = webhook_answer_format(mail->context,
-												"mail server offers no TLS, which a user name requires%s%s",
-												t->reply[0] != '\0' ? ": " : "", t->reply);
+			FAIL("mail server offers no TLS, which a user name requires%s%s",
+				 t->reply[0] != '\0' ? ": " : "", t->reply);
 			break;
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CONNECT_ERROR:
-			mail->error = webhook_answer_format(mail->context,
-												"TLS connection to the mail server failed: %s", text);
+			FAIL("TLS connection to the mail server failed: %s", text);
 			break;
 		case CURLE_URL_MALFORMAT:
-			mail->error = webhook_answer_format(mail->context,
-												"webhook.smtp_url is no URL of a mail server: %s", text);
+			FAIL("webhook.smtp_url is no URL of a mail server: %s", text);
 			break;
 		case CURLE_OPERATION_TIMEDOUT:
-			mail->error = webhook_answer_format(mail->context,
-												"mail server did not answer in time");
+			FAIL("mail server did not answer in time");
 			break;
 		case CURLE_COULDNT_RESOLVE_HOST:
 		case CURLE_COULDNT_CONNECT:
 			if (t->is_address_refused)
-				mail->error = webhook_answer_format(mail->context,
-													"address %s of the mail server is not in webhook.smtp_networks",
-													t->address);
+				FAIL("address %s of the mail server is not in webhook.smtp_networks",
+					 t->address);
 			else
-				mail->error = webhook_answer_format(mail->context,
-													"no connection to the mail server: %s", text);
+				FAIL("no connection to the mail server: %s", text);
 			break;
 		case CURLE_RECV_ERROR:
 		case CURLE_GOT_NOTHING:
 			if (t->reply[0] == '\0')
 			{
-				mail->error = webhook_answer_format(mail->context,
-													"mail server closed the connection");
+				FAIL("mail server closed the connection");
 				break;
 			}
 			/* FALLTHROUGH */
 		default:
-			mail->error = webhook_answer_format(mail->context, "mail server: %s",
-												t->reply[0] != '\0' ? t->reply : text);
+			FAIL("mail server: %s", t->reply[0] != '\0' ? t->reply : text);
 	}
 }

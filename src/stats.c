@@ -330,9 +330,9 @@ TimestampTz
 webhook_stats_next(void)
 {
 	if (n_dirty == 0)
-		return 0;
+		return DT_NOEND;
 	if (is_hurried)
-		return Max(last_flush_at, 1);
+		return last_flush_at;
 
 	/* A second for each hundred actions, lest storing takes a large share. */
 	return Max(last_flush_at + FLUSH_INTERVAL_US * (1 + n_dirty / FLUSH_SHARE),
@@ -370,7 +370,7 @@ webhook_stats_settle(List *settled, TimestampTz now)
 		(void) do_guarded(read_states, settled, now);
 	foreach(lc, settled)
 		note(lfirst(lc), now);
-	if (n_dirty > 0 && now >= webhook_stats_next())
+	if (now >= webhook_stats_next())
 	{
 		if (do_guarded(store, &now, now))
 			forget_stored();

@@ -25,7 +25,7 @@ extern void webhook_stats_settle(List *settled, TimestampTz now);
 /* After the commit: tell the server log of receivers that fail or are back. */
 extern void webhook_stats_report(void);
 
-/* When a turn is to be taken to store what has been counted; 0: nothing. */
+/* When a turn is to be taken to store what has been counted; DT_NOEND: nothing. */
 extern TimestampTz webhook_stats_next(void);
 
 /* Store it in the next turn. */

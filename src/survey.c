@@ -30,7 +30,7 @@
 static bool is_wanted = true;
 static TimestampTz last_at = 0;
 static TimestampTz looked_at = 0;	/* when it was last asked what there is */
-static TimestampTz asked_at = 0;	/* of something, nobody knows where; 0: none */
+static TimestampTz asked_at = DT_NOEND;	/* of something, nobody knows where */
 static int64 pause = PAUSE_US;
 static int64 interval = INTERVAL_US;
 
@@ -51,7 +51,7 @@ next_survey(void)
 {
 	if (is_wanted)
 		return 0;
-	return asked_at == 0 ? last_at + interval : Min(asked_at, last_at + interval);
+	return Min(asked_at, last_at + interval);
 }
 
 TimestampTz
@@ -73,12 +73,12 @@ webhook_survey_take_any(WebhookHint *hints, int *n, TimestampTz now)
 		if (hints[i].action_id == WEBHOOK_ANY_ACTION)
 		{
 			hints[i] = hints[--(*n)];
-			if (asked_at == 0)
+			if (asked_at == DT_NOEND)
 				asked_at = Max(now, last_at + pause);
 			break;
 		}
 	}
-	if (asked_at != 0 && now >= asked_at)
+	if (now >= asked_at)
 		is_wanted = true;
 }
 
@@ -100,7 +100,7 @@ drop_if_gone(WebhookLane *lane)
 	if (lane->has_backlog || lane->has_future)
 		webhook_queue_drop_action(lane->action_id);
 	lane->has_backlog = lane->has_future = false;
-	lane->next_due = 0;
+	lane->next_due = DT_NOEND;
 	webhook_lane_drop(lane);
 }
 
@@ -115,7 +115,7 @@ look_at_all(TimestampTz now)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->next_due > now)
+		if (lane->next_due != DT_NOEND && lane->next_due > now)
 			lane->has_backlog = false;
 		/* To know of many thousands whether they are there would take long. */
 		if (webhook_lane_is_idle(lane, now))
@@ -137,19 +137,19 @@ look_at_due(TimestampTz now)
 	{
 		WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
-		if (lane->next_due != 0 && lane->next_due <= now)
+		if (lane->next_due <= now)
 		{
 			webhook_lane_look_at(lane, lane->next_due);
 			lane->has_future = true;
-			lane->next_due = 0;
+			lane->next_due = DT_NOEND;
 		}
 
 		/* Who held its lock, or its record, may have let it go without a change. */
-		if (lane->look_again_at != 0 && lane->look_again_at <= now)
+		if (lane->look_again_at <= now)
 		{
 			webhook_lane_look_at(lane, lane->cursor.passed_over);
-			lane->cursor.passed_over = 0;
-			lane->look_again_at = 0;
+			lane->cursor.passed_over = DT_NOEND;
+			lane->look_again_at = DT_NOEND;
 		}
 	}
 }
@@ -184,7 +184,7 @@ webhook_survey_commit(TimestampTz now, TimestampTz ended_at)
 {
 	if (last_at != now)
 		return;
-	asked_at = 0;
+	asked_at = DT_NOEND;
 	pause = Max(PAUSE_US, (ended_at - now) * (SHARE - 1));
 	pause = Min(pause, MAX_PAUSE_US);
 	interval = Max(INTERVAL_US, (ended_at - now) * (REGULAR_SHARE - 1));

@@ -13,7 +13,8 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "lib/stringinfo.h"
+#include "common/base64.h"
+#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "text.h"
 
@@ -109,6 +110,39 @@ webhook_utf8(const char *text, int len)
 	initStringInfo(&utf8);
 	repair_utf8(&utf8, text, len, false);
 	return utf8.data;
+}
+
+char *
+webhook_text_base64(const char *bytes, int len)
+{
+	int			size = pg_b64_enc_len(len);
+	char	   *encoded = palloc(size + 1);
+	int			n = webhook_b64_encode(bytes, len, encoded, size);
+
+	if (n < 0)
+		elog(ERROR, "could not encode a text");
+	encoded[n] = '\0';
+	return encoded;
+}
+
+void
+webhook_text_percent(StringInfo out, const char *text, int len,
+					 const char *plain, char space)
+{
+	char	   *utf8 = webhook_utf8(text, len);
+	int			n = utf8 == text ? len : strlen(utf8);
+
+	for (int i = 0; i < n; i++)
+	{
+		unsigned char c = utf8[i];
+
+		if (c < 128 && (isalnum(c) || strchr(plain, c) != NULL))
+			appendStringInfoChar(out, c);
+		else if (c == ' ' && space != 0)
+			appendStringInfoChar(out, space);
+		else
+			appendStringInfo(out, "%%%02X", c);
+	}
 }
 
 void

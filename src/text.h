@@ -8,6 +8,8 @@
 #ifndef WEBHOOK_TEXT_H
 #define WEBHOOK_TEXT_H
 
+#include "lib/stringinfo.h"
+
 /*
  * Bytes that should be UTF-8 as text in the server's encoding, palloc'd.
  * NULs and what is no UTF-8 become U+FFFD, what the server's encoding can't
@@ -23,6 +25,17 @@ extern char *webhook_text_from_bytes(const char *bytes, size_t len);
  * one whose encoding isn't UTF-8 it needs a transaction.
  */
 extern char *webhook_utf8(const char *text, int len);
+
+/* Base64, palloc'd. */
+extern char *webhook_text_base64(const char *bytes, int len);
+
+/*
+ * Append text of the server's encoding as UTF-8, percent-encoded: but letters and
+ * digits of ASCII, the other characters that are plain, and a space where there is
+ * something to write for it (0: nothing).
+ */
+extern void webhook_text_percent(StringInfo out, const char *text, int len,
+								 const char *plain, char space);
 
 /*
  * Overwrite a secret with asterisks wherever it is in the bytes, and what the

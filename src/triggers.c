@@ -290,26 +290,24 @@ create_trigger(Relation module, int32 workflow_id, const char *base,
 }
 
 void
-webhook_triggers_create(Relation module, int32 workflow_id,
-						const char *workflow, const char *trigger,
-						const char *recurrence,
+webhook_triggers_create(Relation module, const WebhookWorkflow *workflow,
 						const WebhookCriteria *criteria, char fires)
 {
 	TriggerPlan plans[MAX_TRIGGERS];
-	bool		is_scheduled = strcmp(trigger, "schedule") == 0;
+	bool		is_scheduled = strcmp(workflow->trigger, "schedule") == 0;
 	int			n = 0;
 	char	   *base;
 	WebhookScope scope;
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	if (!is_scheduled)
-		plan_enqueue(plans, &n, trigger, strcmp(recurrence, "change") == 0,
-					 criteria);
-	if (strcmp(recurrence, "first") == 0)
-		plan_forget(plans, &n, module, workflow);
+		plan_enqueue(plans, &n, workflow->trigger,
+					 strcmp(workflow->recurrence, "change") == 0, criteria);
+	if (strcmp(workflow->recurrence, "first") == 0)
+		plan_forget(plans, &n, module, workflow->name);
 	/* A delete workflow tells such a delete by the row itself. */
 	if (module->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
-		strcmp(trigger, "delete") != 0 && !is_scheduled)
+		strcmp(workflow->trigger, "delete") != 0 && !is_scheduled)
 	{
 		add_plan(plans, &n, "move_delete", TRIGGER_MOVE, TRIGGER_TYPE_DELETE,
 				 NULL, NIL);
@@ -317,9 +315,9 @@ webhook_triggers_create(Relation module, int32 workflow_id,
 				 NULL, NIL);
 	}
 
-	base = choose_base(plans, n, module, workflow, workflow_id);
+	base = choose_base(plans, n, module, workflow->name, workflow->workflow_id);
 	for (int i = 0; i < n; i++)
-		create_trigger(module, workflow_id, base, &plans[i], fires);
+		create_trigger(module, workflow->workflow_id, base, &plans[i], fires);
 	webhook_scope_leave(&scope);
 }
 

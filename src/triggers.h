@@ -9,15 +9,15 @@
 #define WEBHOOK_TRIGGERS_H
 
 #include "criteria.h"
+#include "workflow_table.h"
 
 /*
  * Create the triggers of a workflow.  The module is locked (at least
  * ShareRowExclusiveLock) and the caller's rights have been checked.
  * criteria: NULL for none.  fires: as pg_trigger.tgenabled.
  */
-extern void webhook_triggers_create(Relation module, int32 workflow_id,
-									const char *workflow, const char *trigger,
-									const char *recurrence,
+extern void webhook_triggers_create(Relation module,
+									const WebhookWorkflow *workflow,
 									const WebhookCriteria *criteria,
 									char fires);
 

@@ -66,7 +66,7 @@ static TimestampTz last_turn_at = 0;
 static int64 turn_pause = TURN_PAUSE_US;
 static TimestampTz backoff_until = 0;
 static int64 backoff = 0;
-static TimestampTz probe_at = 0;	/* is the log still locked?  0: nobody asks */
+static TimestampTz probe_at = DT_NOEND; /* is the log still locked? */
 static bool is_first_probe = false;
 static uint64 seen_generation = 0;
 
@@ -304,7 +304,7 @@ is_locked_out(void)
 	TimestampTz now = GetCurrentTimestamp();
 	bool		is_free;
 
-	if (probe_at == 0)
+	if (probe_at == DT_NOEND)
 		return false;
 	webhook_transaction_begin("delivering webhooks");
 	is_free = webhook_catalog_lock_if_free(WEBHOOK_REL_LOG);
@@ -314,7 +314,7 @@ is_locked_out(void)
 		is_first_probe = false;
 		if (is_free)
 		{
-			probe_at = 0;
+			probe_at = DT_NOEND;
 			return now < backoff_until;
 		}
 		backoff_until = Max(backoff_until, now + LOCKED_WAIT_US);
@@ -337,7 +337,7 @@ take_turn_unless_locked_out(void)
 					 errmsg("webhook worker %d goes on after an error", webhook_slot_number())));
 		backoff = 0;
 		backoff_until = 0;
-		probe_at = 0;
+		probe_at = DT_NOEND;
 	}
 	webhook_slot_set_state(webhook_turn_state());
 }
@@ -360,7 +360,7 @@ webhook_turn_take(void)
 	backoff = backoff == 0 ? MIN_BACKOFF_US : Min(backoff * 2, MAX_BACKOFF_US);
 	last_turn_at = GetCurrentTimestamp();
 	backoff_until = last_turn_at + backoff;
-	probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : 0;
+	probe_at = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? last_turn_at : DT_NOEND;
 	is_first_probe = true;
 	FreeErrorData(error);
 	webhook_settle_beware();
@@ -385,7 +385,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 	bool		is_pause;
 
 	if (now < backoff_until)
-		return probe_at != 0 && now >= probe_at;
+		return now >= probe_at;
 	is_pause = now < last_turn_at + turn_pause;
 	if (webhook_settle_is_due(now, is_quiet() &&
 							  (!is_pause || turn_pause < LONG_PAUSE_US)))
@@ -395,12 +395,10 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 	return is_told || now >= webhook_survey_next() ||
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) &&
 		 webhook_share_is_hungry()) ||
-		(webhook_share_next_due() != 0 && now >= webhook_share_next_due() &&
-		 webhook_durable_is_reached()) ||
-		(webhook_stats_next() != 0 && now >= webhook_stats_next()) ||
-		(webhook_recovery_next() != 0 && !webhook_turn_is_silent() &&
-		 now >= webhook_recovery_next()) ||
-		(webhook_purge_next() != 0 && now >= webhook_purge_next());
+		(now >= webhook_share_next_due() && webhook_durable_is_reached()) ||
+		now >= webhook_stats_next() ||
+		(now >= webhook_recovery_next() && !webhook_turn_is_silent()) ||
+		now >= webhook_purge_next();
 }
 
 /* ---------------------------------------------------------------------
@@ -426,21 +424,18 @@ webhook_turn_next(bool is_told)
 		next = last_turn_at;
 	if (!webhook_durable_is_reached())
 		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
-	else if (webhook_share_next_due() != 0)
+	else
 		next = Min(next, webhook_share_next_due());
 	if (webhook_share_is_hungry())
 		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
-	if (webhook_purge_next() != 0)
-		next = Min(next, webhook_purge_next());
-	if (webhook_stats_next() != 0)
-		next = Min(next, webhook_stats_next());
-	if (webhook_recovery_next() != 0 && !webhook_turn_is_silent())
+	next = Min(next, webhook_purge_next());
+	next = Min(next, webhook_stats_next());
+	if (!webhook_turn_is_silent())
 		next = Min(next, webhook_recovery_next());
 	next = Max(next, last_turn_at + turn_pause);
-	if (webhook_settle_count() > 0)
-		next = Min(next, webhook_settle_next());
+	next = Min(next, webhook_settle_next());
 	if (is_quiet() && webhook_settle_is_due(GetCurrentTimestamp(), true))
 		next = Min(next, last_turn_at + turn_pause);
 	next = Max(next, backoff_until);
-	return probe_at != 0 ? Min(next, probe_at) : next;
+	return Min(next, probe_at);
 }

@@ -52,7 +52,7 @@
 #define CLOCK_STEP_US USECS_PER_SEC	/* back by so much is a step */
 
 static char my_database_name[NAMEDATALEN];
-static TimestampTz reload_at = 0;	/* the settings, once more; 0: they are read */
+static TimestampTz reload_at = DT_NOEND;	/* the settings, once more */
 
 /* Settings of users' sessions must not stop the worker. */
 static void
@@ -98,14 +98,11 @@ static long
 plan_wait(TimestampTz next_send, bool is_told)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = webhook_turn_next(is_told);
+	TimestampTz next = Min(next_send, reload_at);
 	long		timeout = webhook_sender_timeout();
 	long		until;
 
-	if (next_send != 0)
-		next = Min(next, next_send);
-	if (reload_at != 0)
-		next = Min(next, reload_at);
+	next = Min(next, webhook_turn_next(is_told));
 	if (webhook_slot_number() == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
@@ -178,7 +175,7 @@ reload_settings(void)
 {
 	ErrorData  *error = webhook_transaction_call(read_settings);
 
-	reload_at = 0;
+	reload_at = DT_NOEND;
 	if (error == NULL)
 		return;
 	webhook_slot_set_error(error->message);
@@ -219,7 +216,7 @@ shut_down(void)
 	release(true);
 	webhook_enabled = false;	/* claim no more */
 	webhook_stats_hurry();
-	if (webhook_settle_count() > 0 || webhook_stats_next() != 0)
+	if (webhook_settle_count() > 0 || webhook_stats_next() != DT_NOEND)
 		webhook_turn_take();
 	webhook_slot_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
@@ -314,8 +311,7 @@ run_loop(void)
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		check_clock();
-		if (ConfigReloadPending ||
-			(reload_at != 0 && GetCurrentTimestamp() >= reload_at))
+		if (ConfigReloadPending || GetCurrentTimestamp() >= reload_at)
 		{
 			ConfigReloadPending = false;
 			reload_settings();

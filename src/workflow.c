@@ -296,15 +296,6 @@ merge_text(FunctionCallInfo fcinfo, int arg, char *old)
 	return text[0] == '\0' ? NULL : text;
 }
 
-static void
-create_triggers(const WebhookWorkflow *workflow, Relation module,
-				const WebhookCriteria *criteria, char fires)
-{
-	webhook_triggers_create(module, workflow->workflow_id, workflow->name,
-							workflow->trigger, workflow->recurrence, criteria,
-							fires);
-}
-
 /*
  * webhook.create_workflow(name, module, trigger, condition, recurrence,
  *		schedule, owner_email, description) returns integer
@@ -345,7 +336,7 @@ create_workflow(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("workflow \"%s\" already exists", workflow.name),
 				 errhint("Choose another name, or change the workflow with webhook.alter_workflow.")));
-	create_triggers(&workflow, module, criteria, TRIGGER_FIRES_ON_ORIGIN);
+	webhook_triggers_create(module, &workflow, criteria, TRIGGER_FIRES_ON_ORIGIN);
 	relation_close(module, NoLock);
 	PG_RETURN_INT32(workflow.workflow_id);
 }
@@ -360,7 +351,7 @@ rebuild_triggers(const WebhookWorkflow *old, const WebhookWorkflow *new,
 
 	webhook_triggers_drop(old->module, old->workflow_id);
 	module = relation_open(new->module, ShareRowExclusiveLock);
-	create_triggers(new, module, criteria, fires);
+	webhook_triggers_create(module, new, criteria, fires);
 	relation_close(module, NoLock);
 	if (!new->enabled)
 		webhook_triggers_enable(new->module, new->workflow_id, false);
