@@ -21,7 +21,7 @@ CREATE TABLE webhook.workflow (
 	trigger text NOT NULL CHECK (trigger IN ('create', 'update', 'save', 'delete', 'schedule')),
 	condition text,
 	recurrence text NOT NULL CHECK (recurrence IN ('every', 'change', 'first')),
-	schedule text,
+	schedule text CHECK (schedule IS NOT NULL OR trigger <> 'schedule'),
 	next_run_at timestamptz,
 	owner_email text,
 	owner regrole NOT NULL,
