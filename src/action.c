@@ -576,6 +576,10 @@ webhook_action_load(int32 action_id)
 	action->owner = row->owner;
 	action->enabled = row->enabled;
 	action->method = row->method;
+	/* A superuser may have written into the table what would be refused here. */
+	check_credentials(row);
+	check_certificate(row->client_certificate);
+	check_limits(row);
 	action->url_template = webhook_template_parse(row->url, "URL");
 	action->payload = webhook_payload_compile(row->parameters,
 											  webhook_content_type(row->content_type));

@@ -246,8 +246,11 @@ webhook_claim_due(int32 action_id, bool ordered, WebhookCursor *cursor,
 	}
 
 	if (*exhausted)
-		cursor->passed_over = Min(cursor->passed_over,
-								  find_passed_over(action_id, &before, now));
+	{
+		TimestampTz passed_over = find_passed_over(action_id, &before, now);
+
+		cursor->passed_over = Min(cursor->passed_over, passed_over);
+	}
 
 	/*
 	 * What waits for another delivery of its record is claimed when that has

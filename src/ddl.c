@@ -322,7 +322,8 @@ on_drop(PG_FUNCTION_ARGS)
 							 " ('table', 'view', 'materialized view', 'foreign table',"
 							 " 'table column', 'view column', 'materialized view column',"
 							 " 'foreign table column', 'function', 'aggregate',"
-							 " 'operator', 'type', 'schema')");
+							 " 'operator', 'type', 'schema', 'collation', 'sequence',"
+							 " 'text search configuration')");
 	if (dropped == NIL)
 		PG_RETURN_VOID();
 	workflows = webhook_workflow_table_find(dropped);

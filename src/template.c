@@ -53,9 +53,19 @@ fail_syntax(const char *what, const char *problem, const char *near)
 			 errhint("A placeholder is written ${column}; $${ is a plain ${.")));
 }
 
-/* The end of a quoted piece of SQL that begins at p; NULL: it has none. */
+/* Can it be in a name, or in the tag of a dollar quote? */
+static bool
+is_name_char(char c)
+{
+	return isalnum((unsigned char) c) || c == '_' || IS_HIGHBIT_SET(c);
+}
+
+/*
+ * The end of a quoted piece of SQL that begins at p; NULL: it has none.  With
+ * has_escapes a backslash takes its next character along.
+ */
 static const char *
-skip_quoted(const char *p)
+skip_quoted(const char *p, bool has_escapes)
 {
 	char		quote = *p++;
 
@@ -67,23 +77,54 @@ skip_quoted(const char *p)
 				return p + 1;
 			p++;
 		}
+		else if (has_escapes && *p == '\\' && p[1] != '\0')
+			p++;
 	}
 	return NULL;
 }
 
-/* The closing brace of a placeholder whose content begins at p. */
+/* The same of what a dollar begins; NULL: it isn't quoted by dollars. */
 static const char *
-find_end(const char *p)
+skip_dollar_quoted(const char *p)
 {
+	const char *body = p + 1;
+	const char *end;
+
+	while (is_name_char(*body))
+		body++;
+	if (*body++ != '$')
+		return NULL;
+	for (end = body; *end != '\0'; end++)
+	{
+		if (strncmp(end, p, body - p) == 0)
+			return end + (body - p);
+	}
+	return NULL;
+}
+
+/* The closing brace of a placeholder whose content begins at start. */
+static const char *
+find_end(const char *start)
+{
+	const char *p = start;
 	int			depth = 0;
 
 	while (*p != '\0')
 	{
+		const char *past = NULL;
+
 		if (*p == '\'' || *p == '"')
 		{
-			p = skip_quoted(p);
-			if (p == NULL)
+			past = skip_quoted(p, *p == '\'' && p > start && (p[-1] == 'E' || p[-1] == 'e') &&
+							   (p - 1 == start || !is_name_char(p[-2])));
+			if (past == NULL)
 				return NULL;
+		}
+		else if (*p == '$' && (p == start || !is_name_char(p[-1])))
+			past = skip_dollar_quoted(p);
+		if (past != NULL)
+		{
+			p = past;
 			continue;
 		}
 		if (*p == '{')
@@ -118,7 +159,7 @@ parse_step(const char **p, const char *text, const char *what, char **exact)
 
 	if (*start == '"')
 	{
-		const char *end = skip_quoted(start);
+		const char *end = skip_quoted(start, false);
 
 		if (end == NULL || end == start + 2)
 			fail_syntax(what, "wrong placeholder", text);

@@ -21,7 +21,7 @@ CREATE TABLE webhook.workflow (
 	trigger text NOT NULL CHECK (trigger IN ('create', 'update', 'save', 'delete', 'schedule')),
 	condition text,
 	recurrence text NOT NULL CHECK (recurrence IN ('every', 'change', 'first')),
-	schedule text,
+	schedule text CHECK (schedule IS NOT NULL OR trigger <> 'schedule'),
 	next_run_at timestamptz,
 	owner_email text,
 	owner regrole NOT NULL,
@@ -1098,7 +1098,7 @@ COMMENT ON FUNCTION webhook.on_alter IS 'internal: refuses a change that breaks 
 CREATE EVENT TRIGGER webhook_on_alter ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE',
 		'ALTER SCHEMA', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER AGGREGATE', 'ALTER TYPE', 'ALTER DOMAIN',
-		'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER EXTENSION')
+		'ALTER OPERATOR', 'ALTER COLLATION', 'ALTER SEQUENCE', 'ALTER TEXT SEARCH CONFIGURATION', 'ALTER EXTENSION')
 	EXECUTE FUNCTION webhook.on_alter();
 COMMENT ON EVENT TRIGGER webhook_on_alter IS 'refuses a change that breaks a workflow or action';
 

@@ -234,26 +234,31 @@ $node->safe_psql('postgres', qq{
 	CREATE SCHEMA lib;
 	CREATE TYPE lib.kind AS ENUM ('hot', 'cold');
 	CREATE DOMAIN lib.positive AS int CHECK (value > 0);
+	CREATE COLLATION lib.plain FROM "C";
+	CREATE SEQUENCE lib.number;
 	CREATE FUNCTION lib.is_vip(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT \$1 > 3';
 	CREATE TABLE lead (id int PRIMARY KEY, kind lib.kind, score lib.positive, note text);
-	SELECT webhook.create_workflow('lead', 'lead', condition => \$\$kind = 'hot' AND lib.is_vip(score)\$\$);
-	SELECT webhook.create_action('lead', 'send', '$url', parameters => '{"k": "\${= CASE kind WHEN ''hot'' THEN 1 END}", "s": "\${= 5::lib.positive}"}')});
+	SELECT webhook.create_workflow('lead', 'lead', condition => \$\$kind = 'hot' AND lib.is_vip(score) AND note COLLATE lib.plain IS DISTINCT FROM 'x'\$\$);
+	SELECT webhook.create_action('lead', 'send', '$url', parameters => '{"k": "\${= CASE kind WHEN ''hot'' THEN 1 END}", "s": "\${= 5::lib.positive}", "n": "\${= pg_sequence_last_value(''lib.number'')}"}')});
 in_session(q{INSERT INTO lead VALUES (1, 'hot', 5)});
-is(sent(), '{"k": 1, "s": 5}', 'types and functions');
+is(sent(), '{"k": 1, "s": 5, "n": null}', 'types and functions');
 refused($_, 'cannot change what workflow "lead" on table "lead" needs', $criteria) for (
 	q{ALTER TYPE lib.kind RENAME VALUE 'hot' TO 'warm'},
 	'ALTER TYPE lib.kind RENAME TO sort',
 	'ALTER DOMAIN lib.positive RENAME TO plus',
 	'ALTER DOMAIN lib.positive SET SCHEMA public',
 	'ALTER SCHEMA lib RENAME TO library',
+	'ALTER SEQUENCE lib.number RENAME TO serial',
+	'DROP COLLATION lib.plain CASCADE',
+	'DROP SEQUENCE lib.number CASCADE',
 	'DROP FUNCTION lib.is_vip(int) CASCADE');
 $node->safe_psql('postgres', q{ALTER TYPE lib.kind ADD VALUE 'new'; CREATE OR REPLACE FUNCTION lib.is_vip(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 4'});
 like(($node->psql('postgres', 'ALTER SCHEMA webhook RENAME TO hooks'))[2], qr/ERROR:  schema "webhook" can't be renamed\nDETAIL:  It is the schema of extension "webhook"/,
 	'nor is the schema of all that is ours renamed');
 in_session(q{INSERT INTO lead VALUES (2, 'hot', 4), (3, 'new', 5), (4, 'hot', 6)});
-is(sent(), '{"k": 1, "s": 5}', 'a new value and body are taken');
+is(sent(), '{"k": 1, "s": 5, "n": null}', 'a new value and body are taken');
 is($node->safe_psql('postgres', q{SELECT webhook.run_workflow('lead')}), '2', '... by a run, too');
-like(sent(), qr/^(\S+ \S+ \S+ \S+ ?){2}$/, '... which is sent');
+like(sent(), qr/^(\S+ \S+ \S+ \S+ \S+ \S+ ?){2}$/, '... which is sent');
 
 # Criteria alone are followed, by the triggers and by a run.
 $node->safe_psql('postgres', qq{

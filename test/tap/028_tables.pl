@@ -282,6 +282,11 @@ for my $id ($last - 3, $last - 2)
 	succeed('others meanwhile', insert(50), 1);
 }
 
+# ... as it does of what no function of ours would have written.
+$node->safe_psql('postgres', "UPDATE webhook.action SET url = 'http://127.0.0.1:1/', retry_schedule = '{NULL}' WHERE action_id = $action; DELETE FROM event WHERE id = $last - 4");
+ok(wait_for_sql($node, "SELECT error FROM webhook.webhook_log WHERE action_id = $action AND record_id = '" . ($last - 4) . q{'},
+		q{the action can't be carried out: retry schedule contains a null value}), 'a retry schedule with a hole in it');
+
 $receiver->stop;
 $node->stop;
 done_testing();
