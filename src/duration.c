@@ -53,8 +53,8 @@ skip_space(const char *text)
 	return text + strspn(text, " \t\r\n");
 }
 
-/* Microseconds of the unit at *text, which is moved behind it; 0: none. */
-static int64
+/* The first word for the unit at *text, which is moved behind it; -1: none. */
+static int
 parse_unit(const char **text)
 {
 	size_t		len = 0;
@@ -68,23 +68,26 @@ parse_unit(const char **text)
 			pg_strncasecmp(*text, duration_units[i].word, len) == 0)
 		{
 			*text += len;
-			return duration_units[i].usecs;
+			while (i > 0 && duration_units[i - 1].usecs == duration_units[i].usecs)
+				i--;
+			return i;
 		}
 	}
-	return 0;
+	return -1;
 }
 
 bool
 webhook_duration_parse(const char **text, int64 *usecs)
 {
 	double		sum = 0;
+	uint32		seen = 0;
 	bool		is_first = true;
 
 	for (;;)
 	{
 		char		number[32];
 		size_t		len;
-		int64		unit;
+		int64		factor = USECS_PER_SEC;
 
 		*text = skip_space(*text);
 		if (!is_first && (**text == ',' || **text == '\0'))
@@ -99,13 +102,17 @@ webhook_duration_parse(const char **text, int64 *usecs)
 			return false;
 		*text = skip_space(*text + len);
 
-		if (is_first && (**text == ',' || **text == '\0'))
-			unit = USECS_PER_SEC;
-		else
-			unit = parse_unit(text);
-		if (unit == 0)
-			return false;
-		sum += strtod(number, NULL) * unit;
+		if (!is_first || (**text != ',' && **text != '\0'))
+		{
+			int			unit = parse_unit(text);
+
+			/* The same one twice is a list whose commas were forgotten. */
+			if (unit < 0 || (seen & (1U << unit)) != 0)
+				return false;
+			seen |= 1U << unit;
+			factor = duration_units[unit].usecs;
+		}
+		sum += strtod(number, NULL) * factor;
 		if (sum > WEBHOOK_MAX_DURATION)
 			return false;
 		is_first = false;

@@ -16,6 +16,7 @@
 #include "datatype/timestamp.h"
 #include "duration.h"
 #include "mail_text.h"
+#include "miscadmin.h"
 #include "pgtime.h"
 #include "settings.h"
 #include "utils/guc.h"
@@ -65,9 +66,10 @@ static char *mail_on_text;
 static char *smtp_password_text;	/* always empty */
 
 static void
-hint_duration(void)
+hint_duration(const char *more)
 {
-	GUC_check_errhint("Write durations like \"500ms\", \"90s\", \"30 min\", \"1h\" or \"1 day\", of 10 years at most.");
+	GUC_check_errhint("Write durations like \"500ms\", \"90s\", \"30 min\", \"1h\" or \"1 day\", of 10 years at most%s.",
+					  more);
 }
 
 /* ---------------------------------------------------------------------
@@ -104,7 +106,7 @@ check_retry_schedule(char **newval, void **extra, GucSource source)
 		if (!webhook_duration_parse(&text, &schedule->delays[i]))
 		{
 			GUC_check_errdetail("Retry %d has no valid duration.", i + 1);
-			hint_duration();
+			hint_duration(", with commas between them");
 			webhook_guc_free(schedule);
 			return false;
 		}
@@ -161,7 +163,7 @@ check_log_retention(char **newval, void **extra, GucSource source)
 	if (!webhook_duration_parse(&text, &usecs) || *text != '\0')
 	{
 		GUC_check_errdetail("The value is no valid duration.");
-		hint_duration();
+		hint_duration("");
 		return false;
 	}
 	seconds = webhook_guc_malloc(sizeof(int));
@@ -302,6 +304,54 @@ assign_mail_on(const char *newval, void *extra)
 	webhook_mail_on = *(int *) extra;
 }
 
+/* Is this what stands behind the scheme of a URL: a host, and a port if any? */
+static bool
+is_host(const char *text)
+{
+	const char *end = text + strcspn(text, *text == '[' ? "]/" : "/?#:");
+
+	if (end == text || (*text == '[' && *end++ != ']'))
+		return false;
+	if (*end == ':')
+	{
+		size_t		len = strspn(end + 1, "0123456789");
+		int			port = len > 0 && len < 6 ? atoi(end + 1) : 0;
+
+		if (len > 0 && (port < 1 || port > 65535))
+			return false;
+		end += len + 1;
+	}
+	return *end == '\0' || strchr("/?#", *end) != NULL;
+}
+
+static bool
+check_proxy(char **newval, void **extra, GucSource source)
+{
+	static const char *const schemes[] = {"http", "https", "socks4", "socks4a",
+	"socks5", "socks5h"};
+	const char *host = strstr(*newval, "://");
+	const char *at;
+	bool		is_known = host == NULL;
+
+	/* When the server starts, no proxy at all would take the place of a wrong one. */
+	if ((*newval)[0] == '\0' || process_shared_preload_libraries_in_progress)
+		return true;
+	for (int i = 0; i < lengthof(schemes) && !is_known; i++)
+		is_known = strlen(schemes[i]) == host - *newval &&
+			pg_strncasecmp(*newval, schemes[i], host - *newval) == 0;
+	host = host == NULL ? *newval : host + 3;
+	/* Behind a user name and a password, in which anything may stand. */
+	at = strrchr(host, '@');
+	if (!is_known || !is_host(at == NULL ? host : at + 1) ||
+		strpbrk(*newval, " \t\r\n") != NULL)
+	{
+		GUC_check_errdetail("The value is no URL of a proxy.");
+		GUC_check_errhint("Write http://host:port, https://host:port or socks5h://host:port, with user:password@ in front of the host if it asks for them.");
+		return false;
+	}
+	return true;
+}
+
 static bool
 check_smtp_url(char **newval, void **extra, GucSource source)
 {
@@ -312,7 +362,7 @@ check_smtp_url(char **newval, void **extra, GucSource source)
 	if (host == NULL ||
 		(pg_strncasecmp(*newval, "smtp://", 7) != 0 &&
 		 pg_strncasecmp(*newval, "smtps://", 8) != 0) ||
-		strcspn(host + 3, "/?#:") == 0 || strpbrk(*newval, " \t\r\n@") != NULL)
+		!is_host(host + 3) || strpbrk(*newval, " \t\r\n@") != NULL)
 	{
 		GUC_check_errdetail("The value is no URL of a mail server.");
 		GUC_check_errhint("Write smtp://host:port (STARTTLS) or smtps://host:port (TLS); the user name is webhook.smtp_username.");
@@ -474,7 +524,7 @@ define_network(void)
 	define_string("webhook.proxy",
 				  "Sets the URL of the proxy that requests go through.",
 				  "Empty means none; the server's environment is ignored. Behind a proxy, webhook.allowed_networks does not apply.",
-				  &webhook_proxy, "", GUC_SUPERUSER_ONLY, NULL, NULL);
+				  &webhook_proxy, "", GUC_SUPERUSER_ONLY, check_proxy, NULL);
 	define_string("webhook.proxy_networks",
 				  "Lists the networks in which the proxy may stand.",
 				  "A list of CIDR blocks and addresses; by default any address.",

@@ -21,6 +21,20 @@
 #define MIN_SECRET 4			/* bytes */
 #define REPLACEMENT "\357\277\275"	/* U+FFFD in UTF-8 */
 
+/* Are these the first bytes of a character? */
+static bool
+begins_character(const unsigned char *bytes, size_t len)
+{
+	if (*bytes < 0xc2 || *bytes > 0xf4)
+		return false;
+	for (size_t i = 1; i < len; i++)
+	{
+		if ((bytes[i] & 0xc0) != 0x80)
+			return false;
+	}
+	return true;
+}
+
 /* Valid UTF-8 made of any bytes; is_cut: but for a character that their end cuts. */
 static void
 repair_utf8(StringInfo out, const char *bytes, size_t len, bool is_cut)
@@ -39,7 +53,7 @@ repair_utf8(StringInfo out, const char *bytes, size_t len, bool is_cut)
 			continue;
 		}
 		l = pg_utf_mblen(p);
-		if (is_cut && *p >= 0xc2 && i + l > len)
+		if (is_cut && i + l > len && begins_character(p, len - i))
 			break;
 		if (*p != 0 && l > 1 && i + l <= len && pg_utf8_islegal(p, l))
 		{

@@ -25,6 +25,7 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /echo                                    500, with the request's own header and the credentials in the body
     /slow-echo?ms=500                        the same, so much later
     /binary                                  200, with NUL and broken UTF-8 in the body
+    /latin1                                  200, with a body in that encoding
     /flaky?fail=N                            503 for the first N requests of each webhook-id, then 200
     /basic?user=user&password=secret         401 unless the credentials are right
     /chaos                                   200 most of the time, else any of the above that end, at random;
@@ -376,6 +377,9 @@ class Connection(asyncio.Protocol):
 
     def answer_binary(self, request, steps, query):
         self.send(request, 200, b"nul \x00 broken \xff\xc3( cut \xe2\x82")
+
+    def answer_latin1(self, request, steps, query):
+        self.send(request, 200, "Gr\u00f6\u00dfe".encode("latin-1"))
 
     def answer_flaky(self, request, steps, query):
         key = request.header("webhook-id")

@@ -133,6 +133,7 @@ cmp_ok($node->safe_psql('postgres', 'SELECT memory FROM webhook.stat_worker'), '
 my $binary = attempt_at($receiver->url('/binary'));
 is($binary->{status}, 'Success', 'an answer that is no text is an answer');
 like($binary->{response_body}, qr/^nul .*broken/, 'and kept as far as it is text');
+like(attempt_at($receiver->url('/latin1'))->{response_body}, qr/^Gr.+e$/, 'to its end');
 is(attempt_at($receiver->url('/status/204'))->{status}, 'Success', '204 is a success');
 is(attempt_at($receiver->url('/status/299'))->{status}, 'Success', '299 is a success');
 

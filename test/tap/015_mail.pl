@@ -286,7 +286,7 @@ is((mails_to('ascii@example.com'))[0]{subject}, "[webhook] \"caf\x{fffd}\" faile
 $node->safe_psql('postgres', q{CREATE ROLE other; GRANT USAGE ON SCHEMA webhook TO other});
 is($node->safe_psql('postgres', q{SET ROLE other; SELECT count(*) FROM webhook.mail_log}), 0, 'another role sees no mails');
 isnt($node->psql('postgres', q{SET ROLE other; SHOW webhook.smtp_password}), 0, 'nor the password');
-for my $bad ([ 'mail_on', 'sometimes' ], [ 'smtp_url', 'mail.example.com' ], [ 'smtp_url', 'http://x' ], [ 'smtp_url', 'smtp://' ], [ 'smtp_from', 'nobody' ])
+for my $bad ([ 'mail_on', 'sometimes' ], [ 'smtp_url', 'mail.example.com' ], [ 'smtp_url', 'http://x' ], [ 'smtp_url', 'smtp://' ], [ 'smtp_url', 'smtp://mail.example.com:99999' ], [ 'smtp_from', 'nobody' ])
 {
 	my ($rc, $out, $err) = $node->psql('postgres', "ALTER SYSTEM SET webhook.$bad->[0] = '$bad->[1]'");
 	like($err, qr/invalid value for parameter "webhook.$bad->[0]"/, "webhook.$bad->[0] can't be \"$bad->[1]\"");

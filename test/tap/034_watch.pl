@@ -94,6 +94,24 @@ $node->append_conf('postgresql.conf', "webhook.timezone = ''");
 $node->reload;
 ok(wait_for_health('settings', '^ok'), 'one that is not');
 
+# Values that can't be meant are refused at once.
+for my $case ([ 'retry_schedule', '1h 2h 4h', '1h, 2h, 4h' ],
+	[ 'retry_schedule', '1h, 30 min 30 m', '1h 30 min, 1 day 12h' ],
+	[ 'log_retention', '10 days 20 days', '1 week 3 days' ],
+	[ 'proxy', 'no proxy', 'proxy.example.com:3128' ],
+	[ 'proxy', 'ftp://proxy', 'HTTPS://proxy' ],
+	[ 'proxy', 'http://', 'http://user:p@ss/word@proxy:8080/' ],
+	[ 'proxy', 'http://proxy:99999', 'socks5h://[2001:db8::1]:1080' ],
+	[ 'proxy', 'http://[2001:db8::1', 'http://10.0.0.1' ])
+{
+	my ($name, $bad, $good) = @$case;
+	my (undef, undef, $error) = $node->psql('postgres', "ALTER SYSTEM SET webhook.$name = '$bad'");
+
+	like($error, qr/ERROR:  invalid value for parameter "webhook.$name"/, "webhook.$name can't be '$bad'");
+	is($node->psql('postgres', "ALTER SYSTEM SET webhook.$name = '$good'"), 0, "but '$good'");
+	$node->safe_psql('postgres', "ALTER SYSTEM RESET webhook.$name");
+}
+
 append_to_file("$dir/empty.pem", "no certificate\n");
 append_to_file("$dir/secret.pem", "-----BEGIN CERTIFICATE-----\n");
 mkdir "$dir/certificates";
