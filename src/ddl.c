@@ -406,12 +406,14 @@ Datum
 on_owned(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *event = webhook_ddl_event(fcinfo, "on_owned");
+	List	   *dropped = NIL;
 	ListCell   *lc;
 
 	if (!IsA(event->parsetree, DropOwnedStmt) || !webhook_ddl_is_installed())
 		PG_RETURN_VOID();
 	foreach(lc, roleSpecsToIds(((DropOwnedStmt *) event->parsetree)->roles))
-		webhook_owner_drop(lfirst_oid(lc));
+		dropped = list_concat(dropped, webhook_owner_drop(lfirst_oid(lc)));
+	tell_dropped(dropped);
 	PG_RETURN_VOID();
 }
 

@@ -289,7 +289,7 @@ start_charge(Charge *charge, TimestampTz now)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start a webhook worker: too many background workers"),
-				 errdetail("Deliveries of database \"%s\" wait.",
+				 errdetail("Whether database \"%s\" has webhooks can't be seen; deliveries wait in each database without a worker.",
 						   NameStr(charge->name)),
 				 errhint("Increase max_worker_processes, or name fewer databases in webhook.databases.")));
 	is_short_of_workers = true;

@@ -249,16 +249,19 @@ webhook_owner_reassign(Oid old_role, Oid new_role)
 	webhook_scope_leave(&scope);
 }
 
-void
+/* Returns what was dropped. */
+List *
 webhook_owner_drop(Oid role)
 {
+	List	   *workflows = webhook_workflow_table_find_owned(role);
 	ListCell   *lc;
 
-	foreach(lc, webhook_workflow_table_find_owned(role))
+	foreach(lc, workflows)
 	{
 		WebhookWorkflow *workflow = lfirst(lc);
 
 		webhook_triggers_drop(workflow->module, workflow->workflow_id);
 		webhook_workflow_table_delete(workflow->workflow_id);
 	}
+	return workflows;
 }

@@ -18,6 +18,6 @@ extern void webhook_owner_note(void);
 extern void webhook_owner_reassign(Oid old_role, Oid new_role);
 
 /* Drop all workflows of a role. */
-extern void webhook_owner_drop(Oid role);
+extern List *webhook_owner_drop(Oid role);
 
 #endif							/* WEBHOOK_OWNER_H */

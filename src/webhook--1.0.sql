@@ -708,10 +708,12 @@ DECLARE
 	found record;
 	problems text[];
 	has_index boolean;
+	is_sending boolean;
 	oldest timestamptz;
 	given_up bigint;
 	first bigint;
 	retention interval;
+	size text;
 BEGIN
 	"check" := 'loaded';
 	IF NOT webhook.fits() THEN
@@ -748,9 +750,9 @@ BEGIN
 	ELSIF found.waiting > 0 THEN
 		detail := format('%s of %s workers wait after an error of their own, or can send nothing', found.waiting, found.running);
 		hint := 'See last_error in webhook.stat_worker, and the server log.';
-	ELSIF found.last_turn_at < moment - interval '2 minutes' THEN
+	ELSIF found.last_turn_at < moment - interval '1 minute' THEN
 		detail := format('a worker has not looked at the database since %s', date_trunc('second', found.last_turn_at));
-		hint := 'See what it waits for in pg_stat_activity and pg_locks.';
+		hint := 'See what it waits for in pg_stat_activity and pg_locks; if for nothing, pg_terminate_backend lets another begin, unless the process was stopped (kill -CONT).';
 	ELSIF found.running < wanted THEN
 		status := 'warning'; detail := format('%s of %s workers run', found.running, wanted);
 		hint := 'Increase max_worker_processes, or decrease webhook.workers_per_database.';
@@ -758,15 +760,18 @@ BEGIN
 		status := 'ok'; detail := format('%s running', CASE found.running WHEN 1 THEN '1 worker is' ELSE found.running || ' workers are' END);
 	END IF;
 	RETURN NEXT;
+	is_sending := status = 'ok' OR status = 'warning' AND found.running > 0;
 
 	"check" := 'paused'; status := 'ok'; detail := 'deliveries are sent'; hint := NULL;
 	SELECT count(*) AS n INTO found FROM unnest(actions) a WHERE NOT a.enabled AND a.queued + a.retrying > 0;
 	IF EXISTS (SELECT FROM webhook.stat_worker() w WHERE w.database = current_database() AND w.state LIKE 'paused%') THEN
 		status := 'critical'; detail := 'the worker is paused: this database is a copy of another';
 		hint := 'Call webhook.resume once its deliveries are to be sent from here.';
+		is_sending := false;
 	ELSIF NOT current_setting('webhook.enabled')::boolean THEN
 		status := 'warning'; detail := 'webhook.enabled is off: deliveries are queued, and wait';
 		hint := 'Set webhook.enabled to on and reload.';
+		is_sending := false;
 	ELSIF found.n > 0 THEN
 		status := 'warning'; detail := format('deliveries of %s disabled %s wait', found.n, CASE found.n WHEN 1 THEN 'action' ELSE 'actions' END);
 		hint := 'See webhook.stat_action; call webhook.enable_action, or webhook.cancel what is not wanted.';
@@ -775,6 +780,7 @@ BEGIN
 		AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')) THEN
 		status := 'warning'; detail := 'no synchronous standby follows: webhooks wait, as commits do';
 		hint := 'See pg_stat_replication and synchronous_standby_names.';
+		is_sending := false;
 	END IF;
 	RETURN NEXT;
 
@@ -798,21 +804,31 @@ BEGIN
 	IF NOT has_index THEN
 		status := 'warning'; detail := 'not known without the index webhook_log_due_idx';
 	ELSIF oldest IS NOT NULL THEN
-		detail := format('the delivery that has waited longest is due since %s', justify_interval(date_trunc('second', moment - oldest)));
+		detail := format('the delivery that has waited longest has been due for %s', justify_interval(date_trunc('second', moment - oldest)));
 		IF moment - oldest > interval '1 minute' THEN
 			status := CASE WHEN moment - oldest > interval '10 minutes' THEN 'critical' ELSE 'warning' END;
-			hint := 'See webhook.stat_action: a receiver that is slower than its deliveries are queued wants a higher max_in_flight or rate_limit.';
+			hint := CASE WHEN is_sending THEN 'See webhook.stat_action: a receiver that is slower than its deliveries are queued wants a higher max_in_flight or rate_limit.'
+				ELSE 'See the checks above: nothing is sent.' END;
 		END IF;
 	END IF;
 	RETURN NEXT;
 
 	"check" := 'receivers'; status := 'ok'; detail := 'no receiver is failing'; hint := NULL;
-	SELECT count(*) AS n, count(a.failing_since) AS failing, min(a.failing_since) AS since INTO found
-		FROM unnest(actions) a WHERE a.enabled;
+	SELECT count(*) FILTER (WHERE a.enabled) AS n, count(a.failing_since) FILTER (WHERE a.enabled) AS failing,
+		min(a.failing_since) FILTER (WHERE a.enabled) AS since,
+		count(*) FILTER (WHERE NOT a.enabled AND a.last_error LIKE 'receiver answered 410 %'
+			AND a.last_failure_at > coalesce(a.last_success_at, '-infinity')) AS gone INTO found
+		FROM unnest(actions) a;
 	IF found.failing > 0 THEN
 		status := CASE WHEN found.since < moment - interval '1 hour' THEN 'critical' ELSE 'warning' END;
 		detail := format('%s of %s receivers failing, the first since %s', found.failing, found.n, date_trunc('second', found.since));
 		hint := 'See failing_since and last_error in webhook.stat_action.';
+	END IF;
+	IF found.gone > 0 THEN
+		status := CASE WHEN found.failing > 0 THEN status ELSE 'warning' END;
+		detail := concat_ws('; ', CASE WHEN found.failing > 0 THEN detail END,
+			format('%s disabled by an answer 410 Gone: what happens is not queued', CASE found.gone WHEN 1 THEN '1 action was' ELSE found.gone || ' actions were' END));
+		hint := 'See enabled and last_error in webhook.stat_action; correct the URL (webhook.alter_action) and call webhook.enable_action, or drop the action.';
 	END IF;
 	RETURN NEXT;
 
@@ -833,18 +849,19 @@ BEGIN
 	RETURN NEXT;
 
 	"check" := 'retention'; status := 'ok'; hint := NULL; first := webhook.log_start();
+	size := pg_size_pretty(pg_total_relation_size('webhook.webhook_log') + pg_total_relation_size('webhook.webhook_attempt'));
 	retention := CASE WHEN current_setting('webhook.log_retention') ~ '^\s*\d+\s*$'
 		THEN make_interval(secs => current_setting('webhook.log_retention')::double precision)
 		ELSE current_setting('webhook.log_retention')::interval END;
 	SELECT min(l.completed_at) INTO oldest FROM (SELECT q.completed_at, q.retry_at FROM webhook.webhook_log q
 		WHERE q.log_id > first ORDER BY q.log_id LIMIT 1000) l WHERE l.retry_at IS NULL;
 	IF retention = interval '0' THEN
-		detail := 'webhook.log_retention is 0: the log keeps everything';
+		detail := format('webhook.log_retention is 0: the log keeps everything, %s so far', size);
 	ELSIF oldest < moment - retention - interval '1 hour' THEN
 		status := 'warning'; detail := format('deliveries that ended at %s are still in the log', date_trunc('second', oldest));
 		hint := 'The worker deletes what is older than webhook.log_retention: see whether it runs, and webhook.stat_progress.';
 	ELSE
-		detail := format('the log goes back no further than webhook.log_retention, %s', retention);
+		detail := format('the log goes back no further than webhook.log_retention, %s; it takes %s', retention, size);
 	END IF;
 	RETURN NEXT;
 

@@ -109,17 +109,29 @@ $node->safe_psql('latin', 'DROP EXTENSION webhook CASCADE');
 set('webhook.enabled' => 'off');
 ok(wait_for_health('paused', '^warning: webhook.enabled is off'), 'switched off');
 $node->safe_psql('postgres', 'INSERT INTO good VALUES (1001)');
-like(health('oldest due'), qr/^ok: the delivery that has waited longest is due since 00:00:/, 'something waits');
+like(health('oldest due'), qr/^ok: the delivery that has waited longest has been due for 00:00:/, 'something waits');
 $node->safe_psql('postgres', q{UPDATE webhook.webhook_log SET retry_at = retry_at - interval '2 minutes' WHERE retry_at IS NOT NULL});
 like(health('oldest due'), qr/^warning/, 'for long');
 $node->safe_psql('postgres', q{UPDATE webhook.webhook_log SET retry_at = retry_at - interval '20 minutes' WHERE retry_at IS NOT NULL});
 like(health('oldest due'), qr/^critical/, 'for too long');
+is($node->safe_psql('postgres', q{SELECT hint FROM webhook.health() WHERE "check" = 'oldest due'}), 'See the checks above: nothing is sent.',
+	'of which no receiver is accused');
 $node->safe_psql('postgres', q{SELECT webhook.enable_action(1, false)});
 like(health('oldest due'), qr/^ok: nothing is due/, 'not if its action is disabled');
 set('webhook.enabled' => 'on');
 ok(wait_for_health('paused', '^warning: deliveries of 1 disabled action wait'), 'which is told, too');
 $node->safe_psql('postgres', q{SELECT webhook.enable_action(1)});
 ok(wait_for_delivery($node), 'sent');
+
+# Gone, which loses events while nobody looks
+my $sent_to = $node->safe_psql('postgres', 'SELECT url FROM webhook.action WHERE action_id = 1');
+$node->safe_psql('postgres', q{SELECT webhook.alter_action(1, url => '} . $receiver->url('/gone') . q{'); INSERT INTO good VALUES (1003)});
+ok(wait_for_health('receivers', '^critical: 1 of 1 receivers failing, .*; 1 action was disabled by an answer 410 Gone'), 'a receiver that is gone');
+$node->safe_psql('postgres', qq{SELECT webhook.alter_action(1, url => '$sent_to'), webhook.enable_action(1); INSERT INTO good VALUES (1004)});
+ok(wait_for_delivery($node), 'sent');
+$node->safe_psql('postgres', q{SELECT webhook.enable_action(1, false)});
+ok(wait_for_health('receivers', '^critical: 1 of 1 receivers failing, [^;]*$'), 'not one that somebody disabled since');
+$node->safe_psql('postgres', q{SELECT webhook.enable_action(1)});
 
 # The worker's own errors
 $node->safe_psql('postgres', q{
@@ -181,7 +193,7 @@ $node->safe_psql('postgres', q{
 	INSERT INTO webhook.webhook_log (log_id, workflow_id, action_id, module, operation, status, queued_at, completed_at, owner)
 	SELECT i, 1, 1, 'good'::regclass, 'INSERT', 'Success', now() - interval '9 days', now() - interval '9 days', current_user::regrole
 	FROM generate_series(1, 50000) i});
-like(health('retention'), qr/^ok: webhook.log_retention is 0/, 'everything is kept');
+like(health('retention'), qr/^ok: webhook.log_retention is 0: the log keeps everything, \d+ [kM]B so far$/, 'everything is kept');
 $holder = $node->background_psql('postgres');
 $holder->query_safe('BEGIN; SELECT FROM webhook.webhook_log WHERE log_id = 20000 FOR UPDATE');
 set('webhook.log_retention' => '7 days');

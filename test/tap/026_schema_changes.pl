@@ -444,8 +444,10 @@ is($node->safe_psql('postgres', q{SET ROLE bob; SELECT string_agg(DISTINCT owner
 	'bob3', '... with their deliveries');
 $node->safe_psql('postgres', q{CREATE TABLE not_his (id int PRIMARY KEY); GRANT ALL ON not_his TO bob});
 $node->safe_psql('postgres', qq{SET ROLE bob; SELECT webhook.create_workflow('not his', 'not_his'); SELECT webhook.create_action('not his', 'send', '$url')});
-$node->safe_psql('postgres', 'DROP OWNED BY bob CASCADE; DROP ROLE bob');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.workflow WHERE name IN ('task', 'shared', 'not his')}), '0', 'DROP OWNED drops the workflows');
+($rc, $stdout, $stderr) = $node->psql('postgres', 'DROP OWNED BY bob CASCADE');
+like($stderr, qr/NOTICE:  drop cascades to workflow "not his"/, 'DROP OWNED tells of workflows');
+$node->safe_psql('postgres', 'DROP ROLE bob');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.workflow WHERE name IN ('task', 'shared', 'not his')}), '0', '... which it drops');
 in_session('INSERT INTO not_his VALUES (1)');
 is(sent(), '', '... on tables of others, too');
 
