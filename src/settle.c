@@ -10,6 +10,9 @@
  * others are recorded as ever.  Where nothing can be stored for the time being
  * what comes is held as well.
  *
+ * Bodies are compressed as they are stored, some 25 ms a megabyte: no more than a
+ * few of the large ones are recorded in a turn, as others wait for it.
+ *
  * Nobody's lock is waited for twice in a turn, and that of a table seldom: there
  * are requests to be sent and answers to be received meanwhile.
  *
@@ -36,6 +39,7 @@
 
 #define SETTLE_SIZE 128			/* results that are worth a turn */
 #define MAX_SETTLE 500			/* results recorded at once */
+#define MAX_SETTLE_SIZE (2 * 1024 * 1024)	/* bytes of bodies recorded in a turn */
 #define SETTLE_DELAY_US 3000	/* a result waits no longer for others */
 #define LOCKED_DELAY_US 200000	/* until what somebody has locked is tried again */
 #define MAX_DELAY_US (30 * USECS_PER_SEC)	/* ... or what can't be stored */
@@ -43,6 +47,8 @@
 
 static List *finished = NIL;	/* of WebhookFlight *: to be settled */
 static TimestampTz settle_at;	/* they wait for others no longer */
+static bool is_hurried = false; /* they are all recorded in the next turn */
+static bool is_behind = false;	/* the last turn has left some */
 static bool is_careful = false; /* settle them one by one: a group has failed */
 
 static List *held = NIL;		/* of WebhookFlight *: could not be settled */
@@ -56,6 +62,7 @@ static TimestampTz table_wait_at = 0;	/* a locked table is waited for; 0: none i
 typedef struct Trial
 {
 	bool		is_made;
+	int			n_taken;		/* of the finished ones */
 	bool		has_held;		/* the held ones were among them */
 	List	   *kept;			/* could not be settled */
 	int			n_settled;
@@ -347,32 +354,54 @@ settle_singly(List *flights)
 	return settled;
 }
 
+/* The finished ones that this turn takes: all, if their bodies are not too large. */
+static List *
+take_finished(void)
+{
+	Size		size = 0;
+	int			n = 0;
+
+	while (n < list_length(finished) &&
+		   (size < MAX_SETTLE_SIZE || is_hurried))
+	{
+		WebhookFlight *flight = list_nth(finished, n++);
+
+		if (flight->request != NULL)
+			size += flight->request->body_len;
+		size += flight->send.response_len;
+	}
+	return list_truncate(list_copy(finished), n);
+}
+
 List *
 webhook_settle_all(void)
 {
 	List	   *settled = NIL;
 	List	   *single = NIL;
+	List	   *taken;
 
 	memset(&trial, 0, sizeof(trial));
 	trial.has_held = held != NIL && GetCurrentTimestamp() >= held_at;
 	if (is_prevented && !trial.has_held)
 		return NIL;
 	trial.is_made = true;
+	taken = take_finished();
+	trial.n_taken = list_length(taken);
 	if (trial.has_held)
 		single = list_copy(held);
 	if (is_careful || is_prevented)
-		single = list_concat(single, finished);
+		single = list_concat(single, taken);
 	else
 	{
-		for (int i = 0; i < list_length(finished); i += MAX_SETTLE)
+		for (int i = 0; i < list_length(taken); i += MAX_SETTLE)
 		{
 			List	   *group = NIL;
 
-			for (int j = i; j < Min(i + MAX_SETTLE, list_length(finished)); j++)
-				group = lappend(group, list_nth(finished, j));
+			for (int j = i; j < Min(i + MAX_SETTLE, list_length(taken)); j++)
+				group = lappend(group, list_nth(taken, j));
 			settle_group(group);
 		}
-		settled = list_copy(finished);
+		settled = taken;
 	}
 	if (single != NIL)
 		settled = list_concat(settled, settle_singly(single));
@@ -401,9 +430,10 @@ note_trial(void)
 	}
 	list_free(trial.kept);
 	trial.kept = NIL;
-	list_free(finished);
-	finished = NIL;
+	finished = list_delete_first_n(finished, trial.n_taken);
+	is_behind = finished != NIL;
 	is_careful = false;
+	is_hurried = false;
 }
 
 void
@@ -435,6 +465,7 @@ webhook_settle_beware(void)
 void
 webhook_settle_hurry(void)
 {
+	is_hurried = true;
 	settle_at = 0;
 	held_at = 0;
 }
@@ -455,6 +486,12 @@ webhook_settle_next(void)
 	if (finished == NIL || is_prevented)
 		return held == NIL ? DT_NOEND : held_at;
 	return held == NIL ? settle_at : Min(settle_at, held_at);
+}
+
+bool
+webhook_settle_is_behind(void)
+{
+	return is_behind;
 }
 
 bool

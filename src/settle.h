@@ -23,7 +23,7 @@ extern void webhook_settle_forget(List *settled);
 /* The turn has failed: settle one by one. */
 extern void webhook_settle_beware(void);
 
-/* Let results wait for others no longer. */
+/* Results wait no longer: the next turn takes them all. */
 extern void webhook_settle_hurry(void);
 
 /*
@@ -38,6 +38,9 @@ extern TimestampTz webhook_settle_next(void);
 /* Results that are not settled, and those of them that could not be. */
 extern int	webhook_settle_count(void);
 extern int	webhook_settle_stuck(void);
+
+/* Has the last turn left some, as their bodies were large? */
+extern bool webhook_settle_is_behind(void);
 
 /* Are there some that could not be, because of an error? */
 extern bool webhook_settle_is_failing(void);

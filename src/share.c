@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_READY 2000			/* claimed and not yet sent, over all lanes */
+#define LARGE 16384				/* bytes of a record, on the average */
 #define LOCKED_PAUSE_US USECS_PER_SEC	/* before what was locked is looked at again */
 #define MAX_HELD_LOOKS 30		/* then they are left to the survey */
 
@@ -60,6 +61,15 @@ get_budget_of(WebhookTrust trust)
 		default:
 			return MAX_READY;
 	}
+}
+
+/* Of what is large no more comes while it is settled more slowly than it ends. */
+static int
+get_appetite(WebhookLane *lane, int budget)
+{
+	if (lane->average_size >= LARGE && webhook_settle_is_behind())
+		return 0;
+	return webhook_lane_appetite(lane, budget);
 }
 
 static bool
@@ -159,7 +169,7 @@ claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
 		deliveries = claim_successors(lane, now);
 		CommandCounterIncrement();
 	}
-	appetite = webhook_lane_appetite(lane, budget - list_length(deliveries));
+	appetite = get_appetite(lane, budget - list_length(deliveries));
 	if (appetite > 0 && webhook_lane_load(lane))
 	{
 		deliveries = list_concat(deliveries,
@@ -309,7 +319,7 @@ webhook_share_is_hungry(void)
 		if (is_disabled(lane))
 			continue;
 		if ((has_successors(lane) && budgets[lane->trust] > 0) ||
-			webhook_lane_appetite(lane, budgets[lane->trust]) > 0)
+			get_appetite(lane, budgets[lane->trust]) > 0)
 			return true;
 	}
 	return false;
