@@ -492,6 +492,13 @@ describe_failure(WebhookTransfer *t, CURLcode result)
 		case CURLE_SSL_CONNECT_ERROR:
 			describe_tls(t, detail);
 			break;
+		case CURLE_BAD_FUNCTION_ARGUMENT:
+			/* The argument is one of curl's own: a line that continues no header, say. */
+			if (t->head_len > 0)
+				FAIL("receiver's answer is malformed: one of its headers is none");
+			else
+				FAIL("could not get an answer: %s", detail);
+			break;
 		case CURLE_SEND_ERROR:
 		case CURLE_RECV_ERROR:
 		case CURLE_GOT_NOTHING:

@@ -179,6 +179,15 @@ typedef bool WebhookUpdateIndexes;
 #define HAVE_HEADERS
 #endif
 
+/*
+ * libcurl from 7.83 until 8.2 keeps a pointer to the last header of an answer, and
+ * follows it, after that is freed, where a handle's next answer begins with a line
+ * that continues a header: any receiver could end the worker, and all sessions.
+ */
+#if LIBCURL_VERSION_NUM >= 0x075300 && LIBCURL_VERSION_NUM < 0x080200
+#define NEEDS_FRESH_HANDLES
+#endif
+
 /* libcurl from 7.88 until 8.4 must be called to try the next address of a name. */
 #if LIBCURL_VERSION_NUM >= 0x075800 && LIBCURL_VERSION_NUM < 0x080400
 #define NEEDS_CALL_TO_GO_ON

@@ -4,9 +4,9 @@
  *	  One request on a curl easy handle: what is asked of curl, and what its
  *	  callbacks note down.
  *
- * The handles are pooled, and only what varies from request to request is set
- * anew: setting everything costs more than sending.  While curl is on the
- * stack no error is raised: callbacks only take notes, and what they keep,
+ * They are pooled, with their handles where a handle can be used again, and
+ * then only what varies from request to request is set anew.  While curl is on
+ * the stack no error is raised: callbacks only take notes, and what they keep,
  * they keep in malloc'd memory.
  *
  * Runs in workers.
@@ -267,6 +267,22 @@ set_constants(WebhookTransfer *t)
 	return ok;
 }
 
+/* A new handle is set to nothing yet. */
+static bool
+make_handle(WebhookTransfer *t)
+{
+	free(t->url);
+	t->url = NULL;
+	t->method = NULL;
+	t->timeout = 0;
+	t->connect_timeout = 0;
+	t->has_credentials = false;
+	t->has_certificate = false;
+	t->http_version = 0;
+	t->easy = curl_easy_init();
+	return t->easy != NULL && set_constants(t);
+}
+
 static void
 free_transfer(WebhookTransfer *t)
 {
@@ -277,23 +293,26 @@ free_transfer(WebhookTransfer *t)
 	free(t);
 }
 
-/* An easy handle of the pool, or a new one; NULL: no memory. */
+/* A transfer of the pool, or a new one; is its handle new?  NULL: no memory. */
 static WebhookTransfer *
-get_handle(void)
+get_transfer(bool *is_new)
 {
 	WebhookTransfer *t = pool;
 
+	*is_new = false;
 	if (t != NULL)
 	{
 		pool = t->next;
 		n_pool--;
-		return t;
+		if (t->easy != NULL)
+			return t;
 	}
-	t = calloc(1, sizeof(WebhookTransfer));
+	else
+		t = calloc(1, sizeof(WebhookTransfer));
+	*is_new = true;
 	if (t == NULL)
 		return NULL;
-	t->easy = curl_easy_init();
-	if (t->easy == NULL || !set_constants(t))
+	if (!make_handle(t))
 	{
 		free_transfer(t);
 		return NULL;
@@ -321,6 +340,10 @@ webhook_transfer_release(WebhookTransfer *t)
 		t->body = NULL;
 		t->body_size = 0;
 	}
+#ifdef NEEDS_FRESH_HANDLES
+	curl_easy_cleanup(t->easy);
+	t->easy = NULL;
+#endif
 	t->next = pool;
 	pool = t;
 	n_pool++;
@@ -495,8 +518,7 @@ webhook_transfer_take(WebhookSend *send)
 
 	do
 	{
-		is_new = pool == NULL;
-		t = get_handle();
+		t = get_transfer(&is_new);
 		if (t == NULL || prepare_transfer(t, send))
 			return t;
 
@@ -558,6 +580,27 @@ is_connection_stale(WebhookTransfer *t, CURLcode result)
 	}
 }
 
+#ifdef NEEDS_FRESH_HANDLES
+/* A new handle for the same request; false: no memory. */
+static bool
+renew_handle(WebhookTransfer *t)
+{
+	CURL	   *old = t->easy;
+	int			n_sent = t->n_sent;
+
+	if (!make_handle(t) || !prepare_transfer(t, t->send))
+	{
+		curl_easy_cleanup(t->easy);
+		t->easy = old;
+		t->generation = generation - 1;
+		return false;
+	}
+	curl_easy_cleanup(old);
+	t->n_sent = n_sent;
+	return true;
+}
+#endif
+
 bool
 webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 {
@@ -567,6 +610,11 @@ webhook_transfer_try_again(WebhookTransfer *t, CURLcode result, int64 elapsed)
 		return false;
 	if (is_answer_lost(t, result))
 	{
+#ifdef NEEDS_FRESH_HANDLES
+		/* There may have been headers. */
+		if (!renew_handle(t))
+			return false;
+#endif
 		t->is_downgraded = true;
 		t->http_version = CURL_HTTP_VERSION_1_1;
 		SET(CURLOPT_HTTP_VERSION, t->http_version);

@@ -19,6 +19,7 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /twice?ms=100                            200, and so much later the same again, unasked
     /garbage                                 something that is not HTTP
     /malformed, /malformed-chunk             200, with a header or a body that HTTP does not allow
+    /continued                               200, with a first header that continues the one before
     /drip?ms=100                             200, then a byte of the body at a time, for ever
     /endless-headers, /endless-body          for ever, as fast as is taken
     /big?bytes=N                             200, with a body of that size
@@ -311,6 +312,10 @@ class Connection(asyncio.Protocol):
     def answer_malformed_chunk(self, request, steps, query):
         self.receiver.note(request, "malformed chunk")
         self.transport.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n")
+
+    def answer_continued(self, request, steps, query):
+        self.receiver.note(request, "continued")
+        self.transport.write(b"HTTP/1.1 200 OK\r\n what: none\r\nContent-Length: 2\r\n\r\nok")
 
     async def answer_once(self, request, steps, query):
         if self.is_used_up:
