@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "catalog.h"
-#include "catalog/partition.h"
 #include "commands/trigger.h"
 #include "commit.h"
 #include "event.h"
@@ -19,6 +18,7 @@
 #include "move.h"
 #include "owner.h"
 #include "record.h"
+#include "record_source.h"
 #include "seen.h"
 #include "slot.h"
 #include "utils/builtins.h"
@@ -40,23 +40,6 @@ read_workflow_argument(TriggerData *trigdata)
 						trigdata->tg_trigger->tgname),
 				 errhint("Drop the trigger.")));
 	return pg_strtoint32(trigdata->tg_trigger->tgargs[0]);
-}
-
-/* Is rel the module, or a partition of it? */
-static bool
-is_module(Relation rel, Oid module)
-{
-	List	   *ancestors;
-	bool		result;
-
-	if (RelationGetRelid(rel) == module)
-		return true;
-	if (!rel->rd_rel->relispartition)
-		return false;
-	ancestors = get_partition_ancestors(RelationGetRelid(rel));
-	result = list_member_oid(ancestors, module);
-	list_free(ancestors);
-	return result;
 }
 
 /*
@@ -127,10 +110,16 @@ enqueue(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" must be called as an AFTER ROW trigger",
 						"webhook.enqueue")));
 
+	/* Every row that comes into a partition may have left another one. */
+	if (trigdata->tg_trigger->tgnargs > 1 &&
+		TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+		!webhook_move_is_under_way())
+		return PointerGetDatum(NULL);
+
 	workflow = webhook_event_workflow(read_workflow_argument(trigdata));
 	if (!workflow->enabled || workflow->n_actions == 0)
 		return PointerGetDatum(NULL);
-	if (!is_module(trigdata->tg_relation, workflow->module))
+	if (!webhook_record_source_is_of(trigdata->tg_relation, workflow->module))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("trigger \"%s\" on table \"%s\" belongs to a workflow on another table",

@@ -150,6 +150,12 @@ webhook_move_remember(int32 workflow_id, TriggerData *trigdata)
 }
 
 bool
+webhook_move_is_under_way(void)
+{
+	return departures != NIL;
+}
+
+bool
 webhook_move_is_arrival(int32 workflow_id, TriggerData *trigdata)
 {
 	return find_arrived(workflow_id, trigdata) != NULL;

@@ -16,6 +16,9 @@ extern bool webhook_move_is_departure(Oid module, TriggerData *trigdata);
 /* Remember the row that left, until its other half arrives. */
 extern void webhook_move_remember(int32 workflow_id, TriggerData *trigdata);
 
+/* Has any row left whose other half may still arrive? */
+extern bool webhook_move_is_under_way(void);
+
 /* Is the INSERT event at hand the arrival of a row that was remembered? */
 extern bool webhook_move_is_arrival(int32 workflow_id, TriggerData *trigdata);
 

@@ -5,7 +5,7 @@
  *
  * It is looked up once, and kept until the relation cache says that the table
  * has changed: its columns, the functions that make them jsonb, its primary
- * key, and the expressions of what is generated.
+ * key, the expressions of what is generated, and what it is a partition of.
  *
  * Runs in the writer's session.
  *
@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/partition.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
@@ -282,6 +283,9 @@ load_source(WebhookRecordSource *source, Relation rel)
 	source->context = context;	/* whatever becomes of this */
 	old = MemoryContextSwitchTo(context);
 
+	source->ancestors = rel->rd_rel->relispartition ?
+		get_partition_ancestors(RelationGetRelid(rel)) : NIL;
+
 	source->is_guarded = false;
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -363,4 +367,12 @@ webhook_record_source_find(Relation rel)
 		load_source(source, rel);
 	}
 	return source;
+}
+
+bool
+webhook_record_source_is_of(Relation rel, Oid module)
+{
+	return RelationGetRelid(rel) == module ||
+		(rel->rd_rel->relispartition &&
+		 list_member_oid(webhook_record_source_find(rel)->ancestors, module));
 }

@@ -40,6 +40,7 @@ typedef struct WebhookRecordSource
 {
 	Oid			relid;			/* hash key */
 	bool		is_valid;
+	List	   *ancestors;		/* what it is a partition of, of however many */
 	bool		is_guarded;		/* its rows may fail to become jsonb */
 	int			n_key;
 	AttrNumber *key;			/* primary key's columns in key order */
@@ -58,6 +59,9 @@ typedef struct WebhookRecordSource
 
 /* Of a table, or partition, that is open; valid until caches are invalidated. */
 extern WebhookRecordSource *webhook_record_source_find(Relation rel);
+
+/* Is a table that is open the module, or a partition of it? */
+extern bool webhook_record_source_is_of(Relation rel, Oid module);
 
 /* The columns of the primary key, in its order; returns how many. */
 extern int	webhook_record_source_key(Relation rel, AttrNumber **key);
