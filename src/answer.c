@@ -334,7 +334,8 @@ describe_timeout(WebhookTransfer *t)
 		FAIL("could not connect to proxy %s within %s", t->address, connect);
 	}
 	else if (local_port != 0 && !t->has_proxy)
-		FAIL("receiver did not finish the TLS handshake within %s (%s port %s)", connect, t->address,
+		FAIL("receiver did not finish the TLS handshake within %s (%s port %s)",
+			 connect, t->address,
 			 get_url_part(send, CURLUPART_PORT, part, sizeof(part)));
 	else if (resolved > 0 || t->address[0] != '\0')
 		FAIL("could not connect within %s (%s%s%s)", connect, t->address,

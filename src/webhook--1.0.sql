@@ -521,7 +521,7 @@ COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
 COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
 COMMENT ON COLUMN webhook.stat_action.succeeded IS 'deliveries that were answered 2xx, since reset_at';
-COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at';
+COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at; not those that failed when they were queued, which webhook.health tells of';
 COMMENT ON COLUMN webhook.stat_action.attempts IS 'requests made, since reset_at';
 COMMENT ON COLUMN webhook.stat_action.p50 IS 'half of the last hour''s requests were quicker; exact to a fifth';
 COMMENT ON COLUMN webhook.stat_action.p95 IS '95 % of the last hour''s requests were quicker';
@@ -729,6 +729,23 @@ BEGIN
 	END IF;
 	RETURN NEXT;
 
+	-- The rest would wait for the lock, too.  Autovacuum has one for a moment.
+	FOR i IN 1 .. 10 LOOP
+		SELECT min(c.relname) AS name, min(k.pid) AS pid INTO found FROM pg_locks k JOIN pg_class c ON c.oid = k.relation
+			WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = 'webhook')
+			AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+			AND k.mode = 'AccessExclusiveLock' AND k.granted AND k.pid IS DISTINCT FROM pg_backend_pid();
+		EXIT WHEN found.name IS NULL;
+		PERFORM pg_sleep(0.1);
+	END LOOP;
+	IF found.name IS NOT NULL THEN
+		"check" := 'lock'; status := 'critical';
+		detail := format('webhook.%s is locked%s: all wait, and more can''t be seen', found.name, ' by process ' || found.pid);
+		hint := 'See what holds the lock in pg_stat_activity, or in pg_prepared_xacts; pg_terminate_backend ends a process.';
+		RETURN NEXT;
+		RETURN;
+	END IF;
+
 	SELECT array_agg(a) INTO actions FROM webhook.stat_action a;
 
 	"check" := 'worker'; status := 'critical'; hint := NULL;
@@ -829,6 +846,20 @@ BEGIN
 		detail := concat_ws('; ', CASE WHEN found.failing > 0 THEN detail END,
 			format('%s disabled by an answer 410 Gone: what happens is not queued', CASE found.gone WHEN 1 THEN '1 action was' ELSE found.gone || ' actions were' END));
 		hint := 'See enabled and last_error in webhook.stat_action; correct the URL (webhook.alter_action) and call webhook.enable_action, or drop the action.';
+	END IF;
+	RETURN NEXT;
+
+	-- No index has what was given up: the latest deliveries are looked at.
+	"check" := 'given up'; status := 'ok'; detail := 'no delivery was given up in the last day'; hint := NULL;
+	SELECT count(*) AS n, count(*) FILTER (WHERE l.attempts = 0) AS unsent INTO found
+		FROM (SELECT q.status, q.attempts, q.retry_at, q.completed_at, q.error FROM webhook.webhook_log q ORDER BY q.log_id DESC LIMIT 10000) l
+		WHERE l.status = 'Failed' AND l.retry_at IS NULL AND l.completed_at > moment - interval '1 day'
+		AND l.error NOT IN ('canceled', 'action was dropped') AND l.error NOT LIKE 'discarded: %';
+	IF found.n > 0 THEN
+		status := 'warning';
+		detail := format('%s given up in the last day', CASE found.n WHEN 1 THEN '1 of the last 10,000 deliveries was' ELSE found.n || ' of the last 10,000 deliveries were' END)
+			|| CASE WHEN found.unsent > 0 THEN format(', %s without a request', found.unsent) ELSE '' END;
+		hint := 'See error in webhook.webhook_log, where status is Failed and retry_at is NULL; webhook.retry_failed sends them again.';
 	END IF;
 	RETURN NEXT;
 

@@ -71,14 +71,15 @@ $node->safe_psql('postgres', q{
 	SELECT webhook.create_action('bad', 'send', 'http://127.0.0.1:} . $port . q{/', retry_schedule => '{}')});
 ok(wait_for_health('worker', '^ok: 1 worker is running'), 'a worker is running');
 is($node->safe_psql('postgres', q{SELECT string_agg("check", ' ') FROM webhook.health() WHERE status = 'ok' AND hint IS NULL AND detail IS NOT NULL}),
-	'loaded worker paused index oldest due receivers mail retention settings clock', 'all is well');
+	'loaded worker paused index oldest due receivers given up mail retention settings clock', 'all is well');
 like($node->safe_psql('postgres', 'SELECT * FROM webhook.report()'), qr/^No deliveries were queued since/, 'nothing to report');
 
 # Receivers
 $node->safe_psql('postgres', 'INSERT INTO good SELECT generate_series(1, 100); INSERT INTO bad SELECT generate_series(1, 10)');
 ok(wait_for_delivery($node), 'sent');
 ok(wait_for_health('receivers', '^warning: 1 of 2 receivers failing'), 'a failing receiver');
-is($node->safe_psql('postgres', q{SET ROLE watcher; SELECT count(*) FROM webhook.health() WHERE status = 'warning'}), '1', 'a role that only watches learns of it');
+like(health('given up'), qr/^warning: 10 of the last 10,000 deliveries were given up in the last day$/, 'what is not tried again');
+is($node->safe_psql('postgres', q{SET ROLE watcher; SELECT count(*) FROM webhook.health() WHERE status = 'warning'}), '2', 'a role that only watches learns of it');
 $node->safe_psql('postgres', q{UPDATE webhook.action_stats SET failing_since = failing_since - interval '2 hours' WHERE failures > 0});
 like(health('receivers'), qr/^critical/, 'one that has been failing for long');
 
@@ -156,6 +157,22 @@ set('webhook.ca_file' => '/nowhere/ca.pem', 'webhook.allow_http' => 'off');
 ok(wait_for_health('settings', '^warning: webhook.ca_file names nothing that the server can read: /nowhere/ca.pem; webhook.allow_http is off'), 'settings that can\'t work');
 set('webhook.ca_file' => '', 'webhook.allow_http' => 'on');
 ok(wait_for_health('settings', '^ok'), 'that can');
+
+# What fails in the writer's transaction, which no worker sees
+$node->safe_psql('postgres', q{
+	SELECT webhook.cancel(webhook.test(1, '1'));
+	SELECT webhook.alter_action(1, parameters => '{"x": "${= 1 / (id - 1005)}"}');
+	INSERT INTO good VALUES (1005)});
+like(health('given up'), qr/^warning: 12 of the last 10,000 deliveries were given up in the last day, 1 without a request$/, 'a value that can not be computed');
+$node->safe_psql('postgres', q{SELECT webhook.alter_action(1, parameters => '{}')});
+
+# A lock that health would wait for
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE webhook.webhook_log');
+is($node->safe_psql('postgres', q{SET statement_timeout = '30s'; SELECT string_agg(regexp_replace(detail, '\d+', 'n'), '|') FROM webhook.health()}),
+	'the library is loaded|webhook.webhook_log is locked by process n: all wait, and more can\'t be seen', 'a locked log');
+$locker->query_safe('ROLLBACK');
+$locker->quit;
 
 # Index, clock
 $node->safe_psql('postgres', q{UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'webhook.webhook_log_due_idx'::regclass});
