@@ -83,7 +83,7 @@ skip_quoted(const char *p, bool has_escapes)
 	return NULL;
 }
 
-/* The same of what a dollar begins; NULL: it isn't quoted by dollars. */
+/* The same of what is quoted by dollars; p: it is not. */
 static const char *
 skip_dollar_quoted(const char *p)
 {
@@ -93,7 +93,7 @@ skip_dollar_quoted(const char *p)
 	while (is_name_char(*body))
 		body++;
 	if (*body++ != '$')
-		return NULL;
+		return p;
 	for (end = body; *end != '\0'; end++)
 	{
 		if (strncmp(end, p, body - p) == 0)
@@ -111,18 +111,16 @@ find_end(const char *start)
 
 	while (*p != '\0')
 	{
-		const char *past = NULL;
+		const char *past = p;
 
 		if (*p == '\'' || *p == '"')
-		{
 			past = skip_quoted(p, *p == '\'' && p > start && (p[-1] == 'E' || p[-1] == 'e') &&
 							   (p - 1 == start || !is_name_char(p[-2])));
-			if (past == NULL)
-				return NULL;
-		}
-		else if (*p == '$' && (p == start || !is_name_char(p[-1])))
+		else if (*p == '$' && (p == start || (!is_name_char(p[-1]) && p[-1] != '$')))
 			past = skip_dollar_quoted(p);
-		if (past != NULL)
+		if (past == NULL)
+			return NULL;
+		if (past > p)
 		{
 			p = past;
 			continue;
