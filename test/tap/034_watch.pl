@@ -69,7 +69,7 @@ sub check
 $node->safe_psql('postgres', 'CREATE ROLE nagios LOGIN; GRANT USAGE ON SCHEMA webhook TO nagios');
 my $nagios = $node->connstr('postgres') . ' user=nagios';
 ok(wait_for_health('worker', '^ok'), 'a worker');
-like(check($nagios), qr/^0: WEBHOOK OK - 10 checks\n\z/, 'all is well for Nagios');
+like(check($nagios), qr/^0: WEBHOOK OK - 11 checks\n\z/, 'all is well for Nagios');
 set('webhook.enabled' => 'off');
 ok(wait_for_health('paused', '^warning'), 'switched off');
 like(check($nagios), qr/^1: WEBHOOK WARNING - paused: webhook.enabled is off/, 'a warning');
