@@ -190,11 +190,12 @@ sub worker_pid
 	$not ||= 0;
 	while (time < $deadline)
 	{
-		# A worker that was killed takes all sessions with it for a moment.
-		my ($status, $pid) = $node->psql('postgres', qq{
+		# A worker that was killed takes all sessions with it for a moment; psql
+		# may end before it has read what it is to ask, which is an error here.
+		my ($status, $pid) = eval { $node->psql('postgres', qq{
 			SELECT min(pid) FROM pg_stat_activity
-			WHERE backend_type = 'webhook worker' AND datname = '$database' AND pid <> $not});
-		return $pid if $status == 0 && $pid ne '';
+			WHERE backend_type = 'webhook worker' AND datname = '$database' AND pid <> $not}) };
+		return $pid if defined $status && $status == 0 && $pid ne '';
 		sleep 0.05;
 	}
 	die "no worker in database $database";

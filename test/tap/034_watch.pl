@@ -23,7 +23,7 @@ my $receiver = start_receiver();
 my $gone = $receiver->url('/gone');
 my $ok = $receiver->url('/ok');
 my $failing = $receiver->url('/status/500');
-my $slow = $receiver->url('/slow?ms=2000');
+my $slow = $receiver->url('/slow?ms=4000');
 
 sub health
 {

@@ -75,11 +75,29 @@ sub send_all
 my $before = sql(q{SELECT seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables WHERE relid = 'webhook.action'::regclass});
 my $first = send_all('event', 1, $n_actions);
 cmp_ok($first - $before, '>=', $n_actions, 'each action is read');
-my $second = send_all('event', 2, $n_actions);
-cmp_ok($second - $first, '<', $n_actions / 3 + 50, '... and for the next event by the session only, by workflow');
-sql(q{SELECT webhook.alter_action(min(action_id), title => 'other') FROM webhook.action});
-my $third = send_all('single', 1, 1);
-cmp_ok($third - $second, '<', 50, '... nor when another one has changed');
+
+# What was not used for a minute is read anew, which a slow machine may meet once.
+sub few_reads
+{
+	my ($most, $send) = @_;
+	my $n;
+
+	for (1 .. 3)
+	{
+		my $read = count_reads();
+
+		$n = $send->($_) - $read;
+		last if $n < $most;
+	}
+	return $n;
+}
+my $few = $n_actions / 3 + 50;
+cmp_ok(few_reads($few, sub { send_all('event', 1 + $_[0], $n_actions) }), '<', $few, '... and for the next event by the session only, by workflow');
+$few = 50;
+cmp_ok(few_reads($few, sub {
+			sql(qq{SELECT webhook.alter_action(min(action_id), title => 'other $_[0]') FROM webhook.action});
+			return send_all('single', $_[0], 1);
+		}), '<', $few, '... nor when another one has changed');
 
 # Many that hang, with more due than is claimed ahead: a receiver at work has room.
 my $hanging = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 512) or die $!;
@@ -87,7 +105,7 @@ my $hung = 'http://127.0.0.1:' . $hanging->sockport . '/';
 sql(qq{CREATE TABLE hung (id int PRIMARY KEY);
 	SELECT count(webhook.create_workflow('hung ' || i, 'hung')) FROM generate_series(1, 800) i;
 	SELECT count(webhook.create_action('hung ' || i, 'send ' || j, '$hung')) FROM generate_series(1, 800) i, generate_series(1, 3) j});
-send_all('single', 2, 1);
+send_all('single', 900, 1);
 sql('INSERT INTO hung SELECT generate_series(1, 2)');
 ok(wait_for_sql($node, q{SELECT count(*) > 50 FROM webhook.webhook_log WHERE status = 'Dispatched'}), 'many receivers hang');
 $started_at = time;
