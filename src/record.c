@@ -101,7 +101,7 @@ format_record_id(WebhookRecordSource *source, HeapTuple tuple, TupleDesc desc)
 {
 	pg_tz	   *session = session_timezone;
 	char	   *record_id;
-	int			level;
+	volatile int level;
 
 	if (!source->is_key_zoned)
 		return format_key(source, tuple, desc);
