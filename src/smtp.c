@@ -166,9 +166,6 @@ webhook_smtp_hide(WebhookTransfer *t)
  * ---------------------------------------------------------------------
  */
 
-#define SET(option, value) \
-	(ok = ok && curl_easy_setopt(t->easy, option, value) == CURLE_OK)
-
 static bool
 set_options(WebhookTransfer *t, WebhookMail *mail)
 {

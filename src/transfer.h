@@ -82,6 +82,16 @@ typedef struct WebhookTransfer
 	struct WebhookTransfer *next;	/* in the pool, or a mail in its dialog */
 } WebhookTransfer;
 
+/* In a function that has a WebhookTransfer "t", and tells by "ok" of a lack of memory. */
+#define SET(option, value) \
+	(ok = ok && curl_easy_setopt(t->easy, option, value) == CURLE_OK)
+
+static inline bool
+webhook_transfer_is_https(const WebhookSend *send)
+{
+	return pg_strncasecmp(send->url, "https:", 6) == 0;
+}
+
 /* None of these raises an error. */
 
 /* A handle made ready for the request; NULL: no memory. */
@@ -109,6 +119,10 @@ extern void webhook_transfer_release(WebhookTransfer *transfer);
 extern curl_socket_t webhook_transfer_open(WebhookTransfer *transfer,
 										   const struct curl_sockaddr *address,
 										   bool is_allowed);
+
+/* transfer_notes.c: let the handle's callbacks note down what happens. */
+extern bool webhook_transfer_take_notes(WebhookTransfer *transfer);
+extern void webhook_transfer_forget_notes(WebhookTransfer *transfer);
 
 /* Set what is the same for all that is sent: whose certificates count, above all. */
 extern bool webhook_transfer_set_common(WebhookTransfer *transfer);
