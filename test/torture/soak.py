@@ -7,7 +7,7 @@ a name that does not exist, a certificate that is not to be trusted, a body
 that can't be rendered.  Meanwhile workflows and tables come and go, so that
 the caches of the worker are filled and emptied.  Its memory, descriptors and
 caches are written down every few per cent; what they are in the second half
-must be what they were in the first.
+must be what they were in the first; of connections, no more are kept than may be.
 
 Runs as an unprivileged user, with PostgreSQL's programs in the path.
 """
@@ -24,6 +24,7 @@ from torture import Cluster, say
 BATCH = 2000
 SAMPLES = 25
 SLACK = 1.10            # of the second half's medians over the first's
+MAX_KEPT = 2 * 200      # connections: twice webhook.max_in_flight
 
 
 def median(values):
@@ -116,14 +117,25 @@ class Soak:
             time.sleep(0.05)
         sys.exit("the worker does not tell its memory contexts")
 
+    @staticmethod
+    def descriptors(pid):
+        directory = "/proc/%d/fd" % pid
+        kinds = []
+        for descriptor in os.listdir(directory):
+            try:
+                kinds.append(os.readlink(os.path.join(directory, descriptor)).split(":")[0])
+            except FileNotFoundError:
+                pass        # closed since
+        return dict(connections=kinds.count("socket"), files=len(kinds) - kinds.count("socket"))
+
     def sample(self, sent):
         pid, memory = map(int, self.cluster.sql("SELECT pid || '|' || memory FROM webhook.stat_worker").split("|"))
         status = dict(line.split(":", 1) for line in open("/proc/%d/status" % pid))
         self.samples.append(dict(
             sent=sent, pid=pid, anonymous=int(status["RssAnon"].split()[0]), contexts=memory // 1024,
-            caches=self.caches(pid), descriptors=len(os.listdir("/proc/%d/fd" % pid))))
+            caches=self.caches(pid), **self.descriptors(pid)))
         say("%(sent)8d deliveries: %(anonymous)6d kB of its own, %(contexts)6d kB in memory contexts, %(caches)5d kB of caches,"
-            " %(descriptors)3d descriptors" % self.samples[-1])
+            " %(connections)3d connections, %(files)3d other descriptors" % self.samples[-1])
 
     def attempts(self):
         return int(self.cluster.sql("SELECT coalesce(sum(succeeded + failed), 0) FROM webhook.stat_action") or 0)
@@ -159,7 +171,11 @@ class Soak:
         half = len(settled) // 2
         if len({sample["pid"] for sample in self.samples}) > 1:
             problems.append("the worker was replaced")
-        for what in ("anonymous", "contexts", "caches", "descriptors"):
+        most = max(sample["connections"] for sample in settled)
+        say("connections: at most %d" % most)
+        if most > MAX_KEPT:
+            problems.append("%d connections are kept" % most)
+        for what in ("anonymous", "contexts", "caches", "files"):
             before = median([sample[what] for sample in settled[:half]])
             after = median([sample[what] for sample in settled[half:]])
             say("%s: %d, later %d" % (what, before, after))
