@@ -210,6 +210,14 @@ SELECT * FROM by_workflow; TRUNCATE webhook.webhook_log;
 CREATE TABLE event_asia PARTITION OF event FOR VALUES IN ('asia');
 INSERT INTO event VALUES (4, 'asia', 4);
 SELECT name, module, operation, record_id FROM by_workflow; TRUNCATE webhook.webhook_log;
+-- What a row has by a column's default for rows of before, it had where it was
+ALTER TABLE event ADD COLUMN n int DEFAULT 5;
+CREATE TABLE event_africa PARTITION OF event FOR VALUES IN ('africa');
+SELECT webhook.create_workflow('n', 'event', 'update', $$n = 5$$, 'change') > 0 AS created;
+SELECT webhook.create_action('n', 'x', 'http://127.0.0.1:9/') > 0 AS created;
+UPDATE event SET region = 'africa' WHERE id = 4;
+UPDATE event SET region = 'us' WHERE region = 'eu';
+SELECT * FROM by_workflow; TRUNCATE webhook.webhook_log;
 ALTER TABLE event DETACH PARTITION event_asia;
 INSERT INTO event_asia VALUES (5, 'asia', 5);
 SELECT name, module, operation, record_id FROM by_workflow; TRUNCATE webhook.webhook_log;
