@@ -242,6 +242,14 @@ load_action(WebhookLane *lane)
 	MemoryContextSwitchTo(old);
 }
 
+/* Is there an action, which is enabled, be it one that can't be compiled? */
+static bool
+may_send(const WebhookLane *lane)
+{
+	return lane->is_loaded &&
+		(lane->problem != NULL || (lane->action != NULL && lane->action->enabled));
+}
+
 bool
 webhook_lane_load(WebhookLane *lane)
 {
@@ -257,8 +265,7 @@ webhook_lane_load(WebhookLane *lane)
 		load_action(lane);
 		lane->is_loaded = true;
 	}
-	return lane->problem != NULL ||
-		(lane->action != NULL && lane->action->enabled);
+	return may_send(lane);
 }
 
 static int
@@ -347,6 +354,14 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	lane->n_flights++;
 	lane->average_size = lane->average_size == 0 ? size :
 		(lane->average_size * 7 + size) / 8;
+
+	/* Somebody has made it another action's since it was looked for: that one claims it. */
+	if (!may_send(lane))
+	{
+		webhook_flight_end(flight, WEBHOOK_RELEASED, NULL);
+		flight->result.retry_at = GetCurrentTimestamp();
+		return flight;
+	}
 
 	/* The action may be loaded anew before the log has been told. */
 	if (lane->problem != NULL)
