@@ -276,3 +276,25 @@ CREATE TRIGGER forged AFTER INSERT ON b FOR EACH ROW EXECUTE FUNCTION webhook.en
 INSERT INTO b VALUES (1);
 DROP TABLE a, b;
 SELECT count(*) FROM queued;
+
+-- A new session finds what is configured, whatever indexes a DBA has made
+CREATE TABLE a (id int PRIMARY KEY);
+SELECT count(webhook.create_workflow('w' || i, 'a', condition => 'id = ' || i)) FROM generate_series(1, 3) i;
+SELECT count(webhook.create_action('w' || i, t, 'http://127.0.0.1:9/' || i || t, ordered => t = 'y')) FROM generate_series(1, 3) i, unnest('{x,y,z}'::text[]) t;
+SELECT webhook.enable_action(action_id, false) FROM webhook.action WHERE url LIKE '%2z';
+CREATE VIEW sent AS SELECT record_id, title, l.ordered FROM webhook.webhook_log l JOIN webhook.action USING (action_id) ORDER BY log_id;
+DROP INDEX webhook.action_workflow_id_idx;
+CREATE INDEX mine ON webhook.action USING hash (workflow_id);
+CREATE INDEX his ON webhook.action (workflow_id) WHERE title = 'none';
+\c -
+INSERT INTO a VALUES (2);
+DROP INDEX webhook.mine, webhook.his;
+CREATE INDEX ours ON webhook.action (workflow_id DESC, title);
+\c -
+INSERT INTO a VALUES (1);
+DROP INDEX webhook.ours;
+CREATE INDEX action_workflow_id_idx ON webhook.action (workflow_id);
+\c -
+INSERT INTO a VALUES (3);
+SELECT * FROM sent;
+DROP TABLE a CASCADE;
