@@ -210,6 +210,14 @@ SELECT * FROM by_workflow; TRUNCATE webhook.webhook_log;
 CREATE TABLE event_asia PARTITION OF event FOR VALUES IN ('asia');
 INSERT INTO event VALUES (4, 'asia', 4);
 SELECT name, module, operation, record_id FROM by_workflow; TRUNCATE webhook.webhook_log;
+-- What a row has by a column's default for rows of before, it had where it was
+ALTER TABLE event ADD COLUMN n int DEFAULT 5;
+CREATE TABLE event_africa PARTITION OF event FOR VALUES IN ('africa');
+SELECT webhook.create_workflow('n', 'event', 'update', $$n = 5$$, 'change') > 0 AS created;
+SELECT webhook.create_action('n', 'x', 'http://127.0.0.1:9/') > 0 AS created;
+UPDATE event SET region = 'africa' WHERE id = 4;
+UPDATE event SET region = 'us' WHERE region = 'eu';
+SELECT * FROM by_workflow; TRUNCATE webhook.webhook_log;
 ALTER TABLE event DETACH PARTITION event_asia;
 INSERT INTO event_asia VALUES (5, 'asia', 5);
 SELECT name, module, operation, record_id FROM by_workflow; TRUNCATE webhook.webhook_log;
@@ -268,3 +276,25 @@ CREATE TRIGGER forged AFTER INSERT ON b FOR EACH ROW EXECUTE FUNCTION webhook.en
 INSERT INTO b VALUES (1);
 DROP TABLE a, b;
 SELECT count(*) FROM queued;
+
+-- A new session finds what is configured, whatever indexes a DBA has made
+CREATE TABLE a (id int PRIMARY KEY);
+SELECT count(webhook.create_workflow('w' || i, 'a', condition => 'id = ' || i)) FROM generate_series(1, 3) i;
+SELECT count(webhook.create_action('w' || i, t, 'http://127.0.0.1:9/' || i || t, ordered => t = 'y')) FROM generate_series(1, 3) i, unnest('{x,y,z}'::text[]) t;
+SELECT webhook.enable_action(action_id, false) FROM webhook.action WHERE url LIKE '%2z';
+CREATE VIEW sent AS SELECT record_id, title, l.ordered FROM webhook.webhook_log l JOIN webhook.action USING (action_id) ORDER BY log_id;
+DROP INDEX webhook.action_workflow_id_idx;
+CREATE INDEX mine ON webhook.action USING hash (workflow_id);
+CREATE INDEX his ON webhook.action (workflow_id) WHERE title = 'none';
+\c -
+INSERT INTO a VALUES (2);
+DROP INDEX webhook.mine, webhook.his;
+CREATE INDEX ours ON webhook.action (workflow_id DESC, title);
+\c -
+INSERT INTO a VALUES (1);
+DROP INDEX webhook.ours;
+CREATE INDEX action_workflow_id_idx ON webhook.action (workflow_id);
+\c -
+INSERT INTO a VALUES (3);
+SELECT * FROM sent;
+DROP TABLE a CASCADE;

@@ -15,6 +15,7 @@
 #include "action_table.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "duration.h"
 #include "fmgr.h"
 #include "header.h"
@@ -404,7 +405,7 @@ lock_action(int32 action_id)
 {
 	WebhookActionRow *row = webhook_action_table_read(action_id, true);
 
-	if (row == NULL || !is_member_of_role(GetUserId(), row->owner))
+	if (row == NULL || !webhook_may_act_as(GetUserId(), row->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("webhook action %d does not exist", action_id),

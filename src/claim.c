@@ -52,9 +52,10 @@
 	" AND p.log_id < q.log_id" criterion \
 	" ORDER BY p.log_id DESC LIMIT 1) IS NULL)"
 
+/* Somebody's table that inherits the log may have another row at the same place. */
 #define CLAIM(criterion) \
 	"WITH due AS MATERIALIZED (" \
-	" SELECT q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q" \
+	" SELECT q.tableoid AS rel, q.ctid AS tid, q.xmin AS writer FROM webhook.webhook_log q" \
 	" WHERE q.action_id = $1 AND q.retry_at <= $2" \
 	" AND (q.retry_at, q.log_id) > ($3, $4)" \
 	" AND q.status <> 'Dispatched'" criterion \
@@ -62,7 +63,7 @@
 	" FOR NO KEY UPDATE SKIP LOCKED)" \
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched'," \
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $6" \
-	" FROM due WHERE l.ctid = due.tid RETURNING" CLAIMED
+	" FROM due WHERE l.ctid = due.tid AND l.tableoid = due.rel RETURNING" CLAIMED
 
 /*
  * No later one of the same record is under way: what had ended has been queued
@@ -101,7 +102,8 @@ static const char *const passed_over_sql =
  */
 static const char *const claim_successors_sql =
 	"WITH due AS MATERIALIZED ("
-	" SELECT q.ctid AS tid, q.xmin AS writer FROM unnest($1, $2) AS s (log_id, after)"
+	" SELECT q.tableoid AS rel, q.ctid AS tid, q.xmin AS writer"
+	" FROM unnest($1, $2) AS s (log_id, after)"
 	" JOIN webhook.webhook_log q ON q.log_id = s.log_id"
 	" WHERE CASE WHEN q.retry_at IS NULL THEN false"
 	" ELSE q.retry_at <= $3 AND q.status <> 'Dispatched' END"
@@ -109,7 +111,7 @@ static const char *const claim_successors_sql =
 	" ORDER BY q.log_id FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $4"
-	" FROM due WHERE l.ctid = due.tid RETURNING" CLAIMED;
+	" FROM due WHERE l.ctid = due.tid AND l.tableoid = due.rel RETURNING" CLAIMED;
 
 /*
  * A claim sees what was committed when the turn began and no more, for durable.c

@@ -88,6 +88,23 @@ typedef bool WebhookUpdateIndexes;
 	object_ownercheck(DatabaseRelationId, oid, role)
 #endif
 
+/*
+ * PostgreSQL 16 has members of a role that may neither use its rights nor become it:
+ * who makes others compute with its rights must be able to do one of both.  In SQL,
+ * and in C, which needs utils/acl.h.
+ */
+#if PG_VERSION_NUM >= 160000
+#define WEBHOOK_MAY_ACT_AS(member, role) \
+	"(pg_catalog.pg_has_role(" member ", " role ", 'USAGE')" \
+	" OR pg_catalog.pg_has_role(" member ", " role ", 'SET'))"
+#define webhook_may_act_as(member, role) \
+	(has_privs_of_role(member, role) || member_can_set_role(member, role))
+#else
+#define WEBHOOK_MAY_ACT_AS(member, role) \
+	"pg_catalog.pg_has_role(" member ", " role ", 'MEMBER')"
+#define webhook_may_act_as(member, role) is_member_of_role(member, role)
+#endif
+
 /* PostgreSQL 17 made wait event sets belong to a resource owner, or to none. */
 #if PG_VERSION_NUM >= 170000
 #define webhook_create_wait_events(n) CreateWaitEventSet(NULL, n)

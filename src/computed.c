@@ -361,16 +361,15 @@ merge(Jsonb *a, Jsonb *b)
 											  JsonbPGetDatum(b)));
 }
 
-/* Those of "compiled" that "known" doesn't have; NULL: none. */
-static Jsonb *
-subtract(Jsonb *compiled, Jsonb *known)
+Jsonb *
+webhook_computed_subtract(Jsonb *compiled, Jsonb *known)
 {
 	Datum		rest = JsonbPGetDatum(compiled);
 	JsonbIterator *it;
 	JsonbValue	value;
 	JsonbIteratorToken token;
 
-	if (known == NULL)
+	if (compiled == NULL || known == NULL)
 		return compiled;
 	it = JsonbIteratorInit(&known->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
@@ -396,8 +395,7 @@ webhook_computed_once(Jsonb *compiled, Jsonb *known, Oid owner, Relation rel,
 	char	   *problem;
 	int			n;
 
-	if (compiled != NULL)
-		compiled = subtract(compiled, known);
+	compiled = webhook_computed_subtract(compiled, known);
 	if (compiled == NULL)
 		return known;
 

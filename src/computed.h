@@ -48,6 +48,9 @@ extern char *webhook_computed_push(JsonbParseState **state, int n,
 								   const int *positions, char **names,
 								   Jsonb **values, char **errors);
 
+/* Those of "compiled" (may be NULL) that "known" (may be NULL) doesn't have; NULL: none. */
+extern Jsonb *webhook_computed_subtract(Jsonb *compiled, Jsonb *known);
+
 /*
  * Compute once: what "compiled" (may be NULL) wants and "known" (may be NULL)
  * doesn't have.  Returns both together; raises an error where one fails.

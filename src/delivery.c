@@ -81,9 +81,9 @@ execute(const char *sql, int n, Oid *types, Datum *values, const char *nulls,
 	return processed;
 }
 
-/* May the caller see the delivery?  If not, it does not exist. */
+/* May the caller change the delivery?  If not, it does not exist. */
 static void
-check_visible(int64 log_id)
+check_rights(int64 log_id)
 {
 	Oid			types[1] = {INT8OID};
 	Datum		values[1];
@@ -93,7 +93,8 @@ check_visible(int64 log_id)
 	/* With the caller's rights, but PostgreSQL's operators. */
 	values[0] = Int64GetDatum(log_id);
 	webhook_scope_enter(&scope, GetUserId());
-	n = execute("SELECT FROM webhook.webhook_log WHERE log_id = $1",
+	n = execute("SELECT FROM webhook.webhook_log WHERE log_id = $1"
+				" AND " WEBHOOK_MAY_ACT_AS("current_user", "owner::oid"),
 				1, types, values, NULL, NULL);
 	webhook_scope_leave(&scope);
 	if (n == 0)
@@ -139,7 +140,7 @@ retry(PG_FUNCTION_ARGS)
 	char	   *state;
 	WebhookScope scope;
 
-	check_visible(log_id);
+	check_rights(log_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	webhook_recompute_one(log_id);
 	webhook_scope_leave(&scope);
@@ -177,7 +178,7 @@ cancel(PG_FUNCTION_ARGS)
 	int64		log_id = PG_GETARG_INT64(0);
 	char	   *state;
 
-	check_visible(log_id);
+	check_rights(log_id);
 	/* CASE: see claim.c. */
 	state = change_delivery(log_id,
 							"UPDATE webhook.webhook_log SET status = 'Failed',"
@@ -280,7 +281,7 @@ load_action(int32 action_id)
 {
 	WebhookAction *action = webhook_action_load(action_id);
 
-	if (action == NULL || !is_member_of_role(GetUserId(), action->owner))
+	if (action == NULL || !webhook_may_act_as(GetUserId(), action->owner))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("webhook action %d does not exist", action_id),

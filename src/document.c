@@ -14,6 +14,7 @@
 
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "document.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -74,7 +75,7 @@ static const char *const workflows_sql =
 "  (w->'actions')::text AS actions"
 "  FROM json_array_elements($1->'workflows') WITH ORDINALITY e (w, n)) d"
 " LEFT JOIN webhook.workflow w ON w.name = d.name"
-" AND pg_has_role($2, w.owner::oid, 'MEMBER')"
+" AND " WEBHOOK_MAY_ACT_AS("$2", "w.owner::oid")
 " ORDER BY d.n";
 
 /*

@@ -12,17 +12,15 @@
 
 #include "batch.h"
 #include "catalog.h"
-#include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commit.h"
+#include "config.h"
 #include "event.h"
-#include "executor/spi.h"
 #include "log_table.h"
 #include "mail_note.h"
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"
-#include "statement.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -30,7 +28,6 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 #include "wanted.h"
@@ -110,74 +107,41 @@ add_computed(WebhookEventWorkflow *workflow, WebhookEventComputed *computed,
 }
 
 /*
- * Read a workflow with its enabled actions.  The snapshot is a fresh one: the
- * trigger is there as of now, even for a transaction whose snapshot is older
- * than the workflow.
+ * Read a workflow with its enabled actions: the trigger is there as of now, even for
+ * a transaction whose snapshot is older than the workflow.
  */
 static void
 load_workflow(WebhookEventWorkflow *workflow)
 {
-	static SPIPlanPtr plan = NULL;
-	WebhookScope scope;
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
-	MemoryContext context;
+	WebhookConfig config;
+	ListCell   *lc;
 
-	webhook_scope_enter(&scope, webhook_catalog_owner());
-	SPI_connect();
-	webhook_statement_prepare(&plan,
-							  "SELECT w.module::oid, w.owner::oid, w.enabled,"
-							  " w.recurrence = 'first', a.action_id, a.ordered,"
-							  " a.computed, w.computed -"
-							  " ARRAY(SELECT jsonb_object_keys(a.computed))"
-							  " FROM webhook.workflow w LEFT JOIN webhook.action a"
-							  " ON a.workflow_id = w.workflow_id AND a.enabled"
-							  " WHERE w.workflow_id = $1 ORDER BY a.action_id",
-							  1, types);
-	values[0] = Int32GetDatum(workflow->workflow_id);
-	PushActiveSnapshot(GetLatestSnapshot());
-	if (SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(),
-							 InvalidSnapshot, true, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look up workflow %d", workflow->workflow_id);
-
-	context = AllocSetContextCreate(CacheMemoryContext, "webhook workflow",
-									ALLOCSET_SMALL_SIZES);
 	forget_workflow(workflow);
-	workflow->context = context;
+	workflow->enabled = webhook_config_read(workflow->workflow_id, &config) &&
+		config.enabled;
+	workflow->module = config.module;
+	workflow->owner = config.owner;
+	workflow->first = config.first;
+	workflow->context = AllocSetContextCreate(CacheMemoryContext, "webhook workflow",
+											  ALLOCSET_SMALL_SIZES);
 	workflow->n_actions = 0;
-	workflow->enabled = false;
-	workflow->actions = MemoryContextAlloc(context, sizeof(WebhookEventAction) *
-										   Max(SPI_processed, 1));
-	for (uint64 i = 0; i < SPI_processed; i++)
+	workflow->actions = MemoryContextAllocZero(workflow->context,
+											   sizeof(WebhookEventAction) *
+											   Max(list_length(config.actions), 1));
+	foreach(lc, config.actions)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		WebhookEventAction *action;
-		bool		isnull;
-		Datum		action_id;
-		Datum		compiled;
+		const WebhookConfigAction *from = lfirst(lc);
+		WebhookEventAction *action = &workflow->actions[workflow->n_actions++];
+		Jsonb	   *of_workflow;
 
-		workflow->module = DatumGetObjectId(SPI_getbinval(tuple, desc, 1, &isnull));
-		workflow->owner = DatumGetObjectId(SPI_getbinval(tuple, desc, 2, &isnull));
-		workflow->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 3, &isnull));
-		workflow->first = DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull));
-		action_id = SPI_getbinval(tuple, desc, 5, &isnull);
-		if (isnull)
-			continue;
-		action = &workflow->actions[workflow->n_actions++];
-		action->action_id = DatumGetInt32(action_id);
-		action->ordered = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull));
-		memset(action->computed, 0, sizeof(action->computed));
-		for (int j = 0; j < lengthof(action->computed); j++)
-		{
-			compiled = SPI_getbinval(tuple, desc, 7 + j, &isnull);
-			if (!isnull)
-				add_computed(workflow, &action->computed[j], DatumGetJsonbP(compiled));
-		}
+		action->action_id = from->action_id;
+		action->ordered = from->ordered;
+		if (from->computed != NULL)
+			add_computed(workflow, &action->computed[OF_ACTION], from->computed);
+		of_workflow = webhook_computed_subtract(config.computed, from->computed);
+		if (of_workflow != NULL)
+			add_computed(workflow, &action->computed[OF_WORKFLOW], of_workflow);
 	}
-	PopActiveSnapshot();
-	SPI_finish();
-	webhook_scope_leave(&scope);
 	workflow->is_valid = true;
 }
 

@@ -77,11 +77,11 @@ render(void *arg)
 }
 
 /*
- * Render, and turn an error into text.  Where the server's encoding is UTF-8
- * rendering touches no catalog and is done outside any transaction; else
- * there is one, and the row has a subtransaction of its own.
+ * Where the server's encoding is UTF-8 rendering touches no catalog and is done
+ * outside any transaction; else there is one, and the row has a subtransaction of
+ * its own.
  */
-char *
+ErrorData *
 webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
 					  const WebhookDelivery *delivery)
 {
@@ -90,7 +90,7 @@ webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
 	ErrorData  *error = webhook_subtransaction_call(render, &args, NULL);
 
 	MemoryContextSwitchTo(old);
-	return error == NULL ? NULL : error->message;
+	return error;
 }
 
 /* The path of an action's client certificate; NULL: none. */

@@ -32,9 +32,9 @@ extern void webhook_flight_init(void);
 extern WebhookFlight *webhook_flight_make(int32 action_id,
 										  const WebhookDelivery *delivery);
 
-/* Make the request.  Returns NULL, or why there is none. */
-extern char *webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
-								   const WebhookDelivery *delivery);
+/* Make the request.  Returns NULL, or why there is none, in the flight's context. */
+extern ErrorData *webhook_flight_render(WebhookFlight *flight, WebhookAction *action,
+										const WebhookDelivery *delivery);
 
 /* Hand it to the sender, with its time and signature. */
 extern void webhook_flight_send(WebhookFlight *flight, WebhookAction *action,

@@ -188,7 +188,10 @@ webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at)
 	lane->has_backlog = true;
 }
 
-/* Does an error say nothing of the action, but that a table is locked, say? */
+/*
+ * Does an error say nothing of the action, or of the delivery, but that a table is
+ * locked, or memory short?
+ */
 static bool
 is_passing(const ErrorData *error)
 {
@@ -239,6 +242,14 @@ load_action(WebhookLane *lane)
 	MemoryContextSwitchTo(old);
 }
 
+/* Is there an action, which is enabled, be it one that can't be compiled? */
+static bool
+may_send(const WebhookLane *lane)
+{
+	return lane->is_loaded &&
+		(lane->problem != NULL || (lane->action != NULL && lane->action->enabled));
+}
+
 bool
 webhook_lane_load(WebhookLane *lane)
 {
@@ -254,8 +265,7 @@ webhook_lane_load(WebhookLane *lane)
 		load_action(lane);
 		lane->is_loaded = true;
 	}
-	return lane->problem != NULL ||
-		(lane->action != NULL && lane->action->enabled);
+	return may_send(lane);
 }
 
 static int
@@ -311,11 +321,33 @@ webhook_lane_free(WebhookFlight *flight)
 	MemoryContextDelete(flight->context);
 }
 
+/* It was not the receiver's failure: no attempt, and soon again. */
+static void
+release_after_local_failure(WebhookFlight *flight, char *error)
+{
+	WebhookLane *lane = flight->lane;
+	TimestampTz now = GetCurrentTimestamp();
+	int			pause = 1;
+
+	if (lane->local_failures == 0)
+		lane->local_failure_since = now;
+
+	/* What fails in one go is one failure. */
+	if (now >= lane->local_failure_at + USECS_PER_SEC / 2)
+		lane->local_failures++;
+	lane->local_failure_at = now;
+	for (int i = 1; i < lane->local_failures && pause < MAX_LOCAL_PAUSE; i++)
+		pause *= 2;
+	webhook_flight_end(flight, WEBHOOK_RELEASED, error);
+	flight->result.retry_at = now +
+		Min(pause, MAX_LOCAL_PAUSE) * USECS_PER_SEC;
+}
+
 WebhookFlight *
 webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 {
 	WebhookFlight *flight = webhook_flight_make(lane->action_id, delivery);
-	char	   *problem = NULL;
+	ErrorData  *error;
 	Size		size = 64 + webhook_delivery_size(delivery);
 
 	flight->lane = lane;
@@ -323,14 +355,31 @@ webhook_lane_add(WebhookLane *lane, const WebhookDelivery *delivery)
 	lane->average_size = lane->average_size == 0 ? size :
 		(lane->average_size * 7 + size) / 8;
 
+	/* Somebody has made it another action's since it was looked for: that one claims it. */
+	if (!may_send(lane))
+	{
+		webhook_flight_end(flight, WEBHOOK_RELEASED, NULL);
+		flight->result.retry_at = GetCurrentTimestamp();
+		return flight;
+	}
+
 	/* The action may be loaded anew before the log has been told. */
 	if (lane->problem != NULL)
-		problem = MemoryContextStrdup(flight->context, lane->problem);
-	else
-		problem = webhook_flight_render(flight, lane->action, delivery);
-	if (problem != NULL)
 	{
-		webhook_flight_end(flight, WEBHOOK_UNSENDABLE, problem);
+		webhook_flight_end(flight, WEBHOOK_UNSENDABLE,
+						   MemoryContextStrdup(flight->context, lane->problem));
+		return flight;
+	}
+	error = webhook_flight_render(flight, lane->action, delivery);
+	if (error != NULL && is_passing(error))
+	{
+		webhook_trouble_note(error->message);
+		release_after_local_failure(flight, error->message);
+		return flight;
+	}
+	if (error != NULL)
+	{
+		webhook_flight_end(flight, WEBHOOK_UNSENDABLE, error->message);
 		return flight;
 	}
 	dlist_push_tail(&lane->ready, &flight->node);
@@ -409,28 +458,6 @@ webhook_lane_dispatch(int max_in_flight)
  * ---------------------------------------------------------------------
  */
 
-/* It was not the receiver's failure: no attempt, and soon again. */
-static void
-release_after_local_failure(WebhookFlight *flight)
-{
-	WebhookLane *lane = flight->lane;
-	TimestampTz now = GetCurrentTimestamp();
-	int			pause = 1;
-
-	if (lane->local_failures == 0)
-		lane->local_failure_since = now;
-
-	/* What fails in one go is one failure. */
-	if (now >= lane->local_failure_at + USECS_PER_SEC / 2)
-		lane->local_failures++;
-	lane->local_failure_at = now;
-	for (int i = 1; i < lane->local_failures && pause < MAX_LOCAL_PAUSE; i++)
-		pause *= 2;
-	webhook_flight_end(flight, WEBHOOK_RELEASED, flight->send.error);
-	flight->result.retry_at = now +
-		Min(pause, MAX_LOCAL_PAUSE) * USECS_PER_SEC;
-}
-
 /* Has its receiver held a place for nothing, be it that it can't be reached? */
 static bool
 has_hung(const WebhookSend *send)
@@ -466,7 +493,7 @@ webhook_lane_finish(void)
 		 (flight->lane->local_failures == 0 ||
 		  now < flight->lane->local_failure_since + MAX_UNRESOLVED_US)))
 	{
-		release_after_local_failure(flight);
+		release_after_local_failure(flight, send->error);
 		return flight;
 	}
 	if (send->outcome != WEBHOOK_UNRESOLVED)

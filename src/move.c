@@ -77,6 +77,18 @@ get_command(TriggerData *trigdata)
 		HeapTupleHeaderGetCmax(header) : HeapTupleHeaderGetCmin(header);
 }
 
+/*
+ * A row that is older than a column has no value of it, which only the table knows
+ * then: the one that it leaves, not the one that it comes to.
+ */
+static HeapTuple
+copy_whole(HeapTuple tuple, TupleDesc desc)
+{
+	if (HeapTupleHeaderGetNatts(tuple->t_data) < desc->natts)
+		return heap_expand_tuple(tuple, desc);
+	return heap_copytuple(tuple);
+}
+
 static Departure *
 find_departure(int32 workflow_id)
 {
@@ -141,7 +153,8 @@ webhook_move_remember(int32 workflow_id, TriggerData *trigdata)
 	departure->depth = get_trigger_depth();
 	departure->subxact = GetCurrentSubTransactionId();
 	departure->command = get_command(trigdata);
-	departure->tuple = heap_copytuple(trigdata->tg_trigtuple);
+	departure->tuple = copy_whole(trigdata->tg_trigtuple,
+								  RelationGetDescr(trigdata->tg_relation));
 	departure->desc = CreateTupleDescCopy(RelationGetDescr(trigdata->tg_relation));
 	departure->context = context;
 	MemoryContextSwitchTo(TopTransactionContext);

@@ -49,11 +49,12 @@ static const char *const survey_sql =
 	" SELECT action_id, retry_at FROM found";
 
 static const char *const turn_back_sql =
-	"WITH late AS MATERIALIZED (SELECT q.ctid AS tid FROM webhook.webhook_log q"
+	"WITH late AS MATERIALIZED (SELECT q.tableoid AS rel, q.ctid AS tid"
+	" FROM webhook.webhook_log q"
 	" WHERE q.retry_at > $1 AND q.retry_at <= $2 AND q.status = 'Queued'"
 	" FOR NO KEY UPDATE SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET retry_at = $1"
-	" FROM late WHERE l.ctid = late.tid";
+	" FROM late WHERE l.ctid = late.tid AND l.tableoid = late.rel";
 
 static const char *const drop_action_sql =
 	"UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"

@@ -8,6 +8,8 @@
 #ifndef WEBHOOK_RECOMPUTE_H
 #define WEBHOOK_RECOMPUTE_H
 
+#include "compat.h"
+
 /* A delivery l lacks something that its action a asks for. */
 #define WEBHOOK_LACKS_VALUES \
 	"(a.computed IS NOT NULL AND NOT coalesce(l.computed, '{}') ?&" \
@@ -22,7 +24,7 @@
 	"(l.status = 'Failed' AND ($1 IS NULL OR l.action_id = $1)" \
 	" AND ($2 IS NULL OR coalesce(l.completed_at, l.dispatched_at, l.queued_at) >= $2)" \
 	" AND l.error IS DISTINCT FROM 'canceled'" \
-	" AND pg_has_role($3, l.owner::oid, 'MEMBER')" \
+	" AND " WEBHOOK_MAY_ACT_AS("$3", "l.owner::oid") \
 	" AND l.record IS NOT NULL AND l.log_id BETWEEN $4 AND $5)"
 #define WEBHOOK_N_RETRIED 5
 

@@ -259,7 +259,7 @@ load_generated(WebhookRecordSource *source, Relation rel)
 		{
 			source->generated = palloc0(desc->natts * sizeof(ExprState *));
 			source->econtext = CreateStandaloneExprContext();
-			source->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc),
+			source->slot = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(desc),
 													&TTSOpsHeapTuple);
 		}
 		expression = webhook_generation_expression(rel, i + 1);
@@ -269,6 +269,23 @@ load_generated(WebhookRecordSource *source, Relation rel)
 		/* It may fail, as a division by zero. */
 		source->is_guarded = true;
 	}
+}
+
+/*
+ * What it is a partition of.  One that is being detached (CONCURRENTLY) is one as
+ * long as it has the triggers, for those who still see it as such write to it.
+ */
+static List *
+find_ancestors(Oid relid)
+{
+	List	   *result = NIL;
+
+	while (get_rel_relispartition(relid))
+	{
+		relid = get_partition_parent(relid, true);
+		result = lappend_oid(result, relid);
+	}
+	return result;
 }
 
 static void
@@ -283,8 +300,7 @@ load_source(WebhookRecordSource *source, Relation rel)
 	source->context = context;	/* whatever becomes of this */
 	old = MemoryContextSwitchTo(context);
 
-	source->ancestors = rel->rd_rel->relispartition ?
-		get_partition_ancestors(RelationGetRelid(rel)) : NIL;
+	source->ancestors = find_ancestors(RelationGetRelid(rel));
 
 	source->is_guarded = false;
 	for (int i = 0; i < desc->natts; i++)

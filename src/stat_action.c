@@ -371,7 +371,7 @@ execute_reset(const char *sql, Datum *values, const char *nulls)
 	" s.action_id IN (SELECT a.action_id FROM webhook.action a" \
 	" JOIN webhook.workflow w USING (workflow_id)" \
 	" WHERE ($1 IS NULL OR a.action_id = $1)" \
-	" AND pg_has_role($2, w.owner::oid, 'MEMBER'))"
+	" AND " WEBHOOK_MAY_ACT_AS("$2", "w.owner::oid") ")"
 
 /*
  * webhook.stat_reset(action_id) returns void

@@ -12,6 +12,7 @@
 
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "statement.h"
@@ -96,7 +97,7 @@ webhook_workflow_table_lock(const char *name)
 	values[0] = CStringGetTextDatum(name);
 	values[1] = ObjectIdGetDatum(GetUserId());
 	found = read_workflows(SELECT_WORKFLOW
-						   " WHERE name = $1 AND pg_has_role($2, owner::oid, 'MEMBER')"
+						   " WHERE name = $1 AND " WEBHOOK_MAY_ACT_AS("$2", "owner::oid")
 						   " FOR UPDATE", 2, types, values);
 	if (found == NIL)
 		ereport(ERROR,

@@ -237,7 +237,7 @@ cmp_ok($memory, '<', 600_000, 'a few at a time');
 # Generated columns that are in no row are computed for it, and for the one before.
 SKIP:
 {
-	skip 'virtual generated columns came with PostgreSQL 18', 2 if $node->safe_psql('postgres', 'SHOW server_version_num') < 180000;
+	skip 'virtual generated columns came with PostgreSQL 18', 3 if $node->safe_psql('postgres', 'SHOW server_version_num') < 180000;
 	$node->safe_psql('postgres', qq{
 		CREATE TABLE line (id int PRIMARY KEY, price numeric, quantity int,
 			total numeric GENERATED ALWAYS AS (price * quantity) VIRTUAL, each numeric GENERATED ALWAYS AS (price / quantity));
@@ -248,6 +248,13 @@ SKIP:
 	is($node->safe_psql('postgres', q{SELECT string_agg(concat_ws(' ', record_id, record->>'total', record->>'each', old_record->>'total', substring(error FROM 'division by zero')), ', ' ORDER BY log_id)
 		FROM webhook.webhook_log WHERE module = 'line'::regclass}), '1 12.50 0.50000000000000000000, 1 25.00 0.25000000000000000000 12.50',
 		'virtual generated columns');
+
+	# Of a row that is older than a column as well.
+	$node->safe_psql('postgres', q{
+		ALTER TABLE line ADD rate int DEFAULT 3, ADD rated numeric GENERATED ALWAYS AS (price * rate);
+		UPDATE line SET quantity = 20 WHERE id = 2});
+	is($node->safe_psql('postgres', q{SELECT concat_ws(' ', record->>'rated', old_record->>'rate', old_record->>'rated')
+		FROM webhook.webhook_log WHERE module = 'line'::regclass AND record_id = '2'}), '3 3 3', '... that are made of a default for rows of before');
 
 	# So they are for what is computed, and for the criteria where a row moves.
 	$node->safe_psql('postgres', q{

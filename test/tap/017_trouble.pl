@@ -179,6 +179,24 @@ $few->stop;
 	ok(wait_for_sql($lean, q{SELECT count(*) = 101 FROM webhook.webhook_log WHERE status = 'Success'}), 'memory again: everything is sent');
 	is($lean->safe_psql('postgres', q{SELECT max(attempts) FROM webhook.webhook_log}), 1, 'at the first attempt');
 	is(worker_pid($lean), $worker, 'by the same worker');
+
+	# There may be enough for a record, but not for the body that is made of it.
+	$lean->safe_psql('postgres', q{ALTER SYSTEM SET webhook.max_payload_size = '64MB'});
+	$lean->reload;
+	$lean->safe_psql('postgres', q{CREATE TABLE tome (id int PRIMARY KEY, filler text);
+		SELECT webhook.create_workflow('tomes', 'tome');
+		SELECT webhook.create_action('tomes', 'send', '} . $patient->url('/ok') . q{', parameters => '{"four": "${filler} ${filler} ${filler} ${filler}"}', retry_schedule => '{}');
+		INSERT INTO tome VALUES (0, 'x')});
+	my $tome = q{FROM webhook.webhook_log WHERE module = 'tome'::regclass AND record_id =};
+	ok(wait_for_sql($lean, "SELECT status $tome '0'", 'Success'), 'a small body');
+	($size) = PostgreSQL::Test::Utils::slurp_file("/proc/$worker/status") =~ /^VmSize:\s+(\d+) kB/m;
+	system('prlimit', "--pid=$worker", '--as=' . ($size * 1024 + (60 << 20)) . ':unlimited');
+	$lean->safe_psql('postgres', q{INSERT INTO tome VALUES (1, repeat('abcdefghij', 800000))});
+	ok(wait_for_sql($lean, "SELECT concat_ws(' ', status, attempts, error) $tome '1'", 'Queued 0 out of memory'), 'no memory for a large one: it is not given up');
+	system('prlimit', "--pid=$worker", '--as=unlimited:unlimited');
+	ok(wait_for_sql($lean, "SELECT concat_ws(' ', status, attempts, error) $tome '1'", 'Success 1'), 'memory again: it is sent');
+	is(worker_pid($lean), $worker, 'and still by the same worker');
+	$lean->safe_psql('postgres', q{ALTER SYSTEM RESET webhook.max_payload_size});
 	$lean->stop;
 
 	# What is large is not claimed by the number.

@@ -458,6 +458,30 @@ $node->safe_psql('postgres', q{
 	RESET ROLE; REVOKE USAGE ON SCHEMA webhook FROM dora; REVOKE ALL ON not_his FROM dora; DROP ROLE dora});
 pass('a role whose workflows are dropped can be');
 
+# Who is a member of a role but may not act as it sees its workflows, and no more.
+SKIP:
+{
+	skip 'memberships without INHERIT and SET came with PostgreSQL 16', 10 if $node->safe_psql('postgres', 'SHOW server_version_num') < 160000;
+	$node->safe_psql('postgres', qq{
+		CREATE ROLE fay; CREATE ROLE gus; CREATE ROLE hal; GRANT USAGE ON SCHEMA webhook TO fay, gus, hal; GRANT ALL ON not_his TO fay;
+		GRANT fay TO gus WITH INHERIT FALSE, SET FALSE; GRANT fay TO hal WITH INHERIT FALSE, SET TRUE;
+		SET ROLE fay;
+		SELECT webhook.create_workflow('fay', 'not_his', 'create', condition => 'id = 7');
+		SELECT webhook.create_action('fay', 'send', '$url');
+		RESET ROLE; INSERT INTO not_his VALUES (7)});
+	is(sent(), '{"id": 7}', 'fay\'s');
+	my ($action, $log) = split /\|/, $node->safe_psql('postgres', q{SELECT action_id, max(log_id) FROM webhook.webhook_log JOIN webhook.workflow USING (workflow_id) WHERE name = 'fay' GROUP BY 1});
+	is($node->safe_psql('postgres', 'SET ROLE gus; SELECT count(*) FROM webhook.action; SELECT webhook.retry_failed()'), "1\n0", 'a member sees them');
+	for my $call ("alter_action($action, parameters => '{\"x\": \"\${= current_user}\"}')", "preview($action, '7')", "test($action, '7')", "run_workflow('fay')", "retry($log)", "stat_reset($action)")
+	{
+		($rc, $stdout, $stderr) = $node->psql('postgres', "SET ROLE gus; SELECT webhook.$call");
+		like($stderr, qr/ERROR:  (?:webhook action|workflow|delivery) .* does not exist/, "... and may not call $call");
+	}
+	is($node->safe_psql('postgres', "SET ROLE hal; SELECT body FROM webhook.preview($action, '7')"), '{"id": 7}', 'who may become the role may');
+	is($node->safe_psql('postgres', "SET ROLE hal; SELECT webhook.retry($log)"), '', '... retry');
+	sent();
+}
+
 # In a dump and its copy.
 $node->safe_psql('postgres', q{
 	CREATE ROLE eve; GRANT USAGE ON SCHEMA webhook TO eve; GRANT ALL ON not_his TO eve;

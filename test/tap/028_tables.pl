@@ -102,7 +102,11 @@ my @changes = (
 	[ 'another index under its name', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at DESC, log_id) WHERE retry_at IS NOT NULL}, q{DROP INDEX webhook.webhook_log_due_idx} ],
 	[ 'an index of some of the queue', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at, log_id) WHERE retry_at < '2000-01-01'}, q{DROP INDEX webhook.webhook_log_due_idx} ],
 	[ 'the index made again', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at, log_id) WHERE retry_at IS NOT NULL} ],
-	[ 'a table under it', q{CREATE TABLE archive () INHERITS (webhook.webhook_log)}, q{DROP TABLE archive} ],
+	[ 'a table under it, with rows at the same places',
+		q{CREATE TABLE archive () INHERITS (webhook.webhook_log);
+		INSERT INTO archive (log_id, workflow_id, action_id, module, operation, status, owner, completed_at)
+			SELECT -i, 1, 1000, 'event', 'INSERT', 'Success', 'postgres', now() FROM generate_series(1, 20000) i},
+		q{DROP TABLE archive}, q{SELECT count(*) = 20000 FROM archive WHERE status = 'Success'} ],
 	[ 'a column more', q{ALTER TABLE webhook.webhook_log ADD note text DEFAULT 'none'; ALTER TABLE webhook.webhook_attempt ADD note text DEFAULT 'none'},
 		undef, q{SELECT bool_and(note = 'none') FROM webhook.webhook_attempt} ],
 );
