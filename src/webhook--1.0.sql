@@ -316,6 +316,13 @@ ALTER TABLE webhook.webhook_attempt ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_attempt FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.webhook_log l WHERE l.log_id = webhook_attempt.log_id));
 COMMENT ON POLICY member_of_owner ON webhook.webhook_attempt IS 'a role sees what belongs to workflows of roles that it is a member of';
+-- No policy: what they have of others' records and errors not even pg_read_all_data
+-- reads, and nobody has a copy resume by pg_write_all_data.
+ALTER TABLE webhook.seen ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.origin ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_note ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_digest_item ENABLE ROW LEVEL SECURITY;
 
 -- ---------------------------------------------------------------------------
 -- Workflows
@@ -489,6 +496,7 @@ CREATE TABLE webhook.action_stats (
 	PRIMARY KEY (action_id, worker)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE webhook.action_stats IS 'internal: what each worker has counted of each action';
+ALTER TABLE webhook.action_stats ENABLE ROW LEVEL SECURITY;
 
 CREATE TABLE webhook.action_latency (
 	action_id integer NOT NULL,
@@ -499,6 +507,7 @@ CREATE TABLE webhook.action_latency (
 	PRIMARY KEY (action_id, worker, slot)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE webhook.action_latency IS 'internal: durations of attempts, counted by size, for each five minutes of the last hour';
+ALTER TABLE webhook.action_latency ENABLE ROW LEVEL SECURITY;
 
 CREATE FUNCTION webhook.stat_action(OUT action_id integer, OUT workflow text, OUT title text,
 	OUT enabled boolean, OUT queued bigint, OUT in_flight integer, OUT retrying bigint,
