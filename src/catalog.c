@@ -178,6 +178,13 @@ webhook_catalog_relation(WebhookRelation which)
 }
 
 bool
+webhook_catalog_is_known(void)
+{
+	AcceptInvalidationMessages();
+	return OidIsValid(relation_oids[WEBHOOK_REL_LOG]);
+}
+
+bool
 webhook_catalog_lock_if_free(WebhookRelation which)
 {
 	return ConditionalLockRelationOid(webhook_catalog_relation(which),

@@ -30,6 +30,9 @@ typedef struct WebhookScope
 /* Is the extension there, as a catalog look-up finds it now? */
 extern bool webhook_catalog_exists(void);
 
+/* Is nothing known that could have changed that since the log was last found? */
+extern bool webhook_catalog_is_known(void);
+
 /* Does this library serve the extension's version, which is returned as well? */
 extern bool webhook_catalog_fits(char **version);
 

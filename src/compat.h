@@ -81,11 +81,14 @@ typedef bool WebhookUpdateIndexes;
 #if PG_VERSION_NUM < 160000
 #define webhook_class_ownercheck(oid, role) pg_class_ownercheck(oid, role)
 #define webhook_database_ownercheck(oid, role) pg_database_ownercheck(oid, role)
+#define webhook_extension_ownercheck(oid, role) pg_extension_ownercheck(oid, role)
 #else
 #define webhook_class_ownercheck(oid, role) \
 	object_ownercheck(RelationRelationId, oid, role)
 #define webhook_database_ownercheck(oid, role) \
 	object_ownercheck(DatabaseRelationId, oid, role)
+#define webhook_extension_ownercheck(oid, role) \
+	object_ownercheck(ExtensionRelationId, oid, role)
 #endif
 
 /*

@@ -159,6 +159,80 @@ webhook_text_percent(StringInfo out, const char *text, int len,
 	}
 }
 
+/* The value of so many hexadecimal digits; -1: they are none. */
+static int
+read_hex(const char *text, int n)
+{
+	int			value = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		char		c = pg_tolower((unsigned char) text[i]);
+
+		if (c >= '0' && c <= '9')
+			value = value * 16 + c - '0';
+		else if (c >= 'a' && c <= 'f')
+			value = value * 16 + c - 'a' + 10;
+		else
+			return -1;
+	}
+	return value;
+}
+
+/*
+ * Does the text begin with the secret's first character, as JSON or a URL spells
+ * it?  Returns how many bytes that takes of the text, and of the secret.
+ */
+static size_t
+match_spelled(const char *text, size_t len, const char *secret, size_t *used)
+{
+	*used = 1;
+	if (len >= 6 && text[0] == '\\' && text[1] == 'u')
+	{
+		unsigned char utf8[MAX_MULTIBYTE_CHAR_LEN + 1] = {0};
+		int			code = read_hex(text + 2, 4);
+
+		if (code > 0)
+		{
+			unicode_to_utf8(code, utf8);
+			*used = pg_utf_mblen(utf8);
+			if (strncmp(secret, (char *) utf8, *used) == 0)
+				return 6;
+		}
+		*used = 1;
+	}
+	if (len >= 3 && text[0] == '%' && read_hex(text + 1, 2) == (unsigned char) secret[0])
+		return 3;
+	if (len >= 2 && text[0] == '\\' && text[1] == secret[0])
+		return 2;
+	return text[0] == secret[0] ? 1 : 0;
+}
+
+/* How much of the text is the secret, or all that its end has left of it? */
+static size_t
+match_secret(const char *text, size_t len, const char *secret, size_t secret_len)
+{
+	size_t		at = 0;
+	size_t		found = 0;
+	size_t		used;
+
+	if (memcmp(text, secret, Min(secret_len, len)) == 0)
+		return Min(secret_len, len);
+	while (found < secret_len && at < len)
+	{
+		size_t		n = match_spelled(text + at, len - at, secret + found, &used);
+
+		/* Cut off in the middle of a spelling. */
+		if (n == 0 && len - at < 6 && (text[at] == '\\' || text[at] == '%'))
+			n = len - at;
+		if (n == 0)
+			return 0;
+		at += n;
+		found += used;
+	}
+	return found >= Min(secret_len, MIN_SECRET) ? at : 0;
+}
+
 void
 webhook_text_hide(char *bytes, size_t len, const char *secret)
 {
@@ -168,9 +242,9 @@ webhook_text_hide(char *bytes, size_t len, const char *secret)
 		return;
 	for (size_t i = 0; i + MIN_SECRET <= len; i++)
 	{
-		size_t		n = Min(secret_len, len - i);
+		size_t		n = match_secret(bytes + i, len - i, secret, secret_len);
 
-		if (memcmp(bytes + i, secret, n) == 0)
+		if (n > 0)
 		{
 			memset(bytes + i, '*', n);
 			i += n - 1;

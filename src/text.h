@@ -38,9 +38,9 @@ extern void webhook_text_percent(StringInfo out, const char *text, int len,
 								 const char *plain, char space);
 
 /*
- * Overwrite a secret with asterisks wherever it is in the bytes, and what the
- * end of the bytes has left of it.  One of less than four bytes is in much by
- * chance, and is left.
+ * Overwrite a secret with asterisks wherever it is in the bytes, as it is or as
+ * JSON or a URL spells it, and what the end of the bytes has left of it.  One of
+ * less than four bytes is in much by chance, and is left.
  */
 extern void webhook_text_hide(char *bytes, size_t len, const char *secret);
 

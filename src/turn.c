@@ -40,6 +40,7 @@
 #include "slot.h"
 #include "stats.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "survey.h"
 #include "transaction.h"
 #include "trouble.h"
@@ -102,6 +103,39 @@ release_lanes(void)
 
 	foreach(lc, released)
 		webhook_settle_add(lfirst(lc));
+}
+
+/*
+ * The extension may have been dropped, and created anew.  What is under way is
+ * then of a log that is no more: in the new one its numbers are those of other
+ * deliveries.  Only a new worker gets it right.
+ */
+static void
+check_extension(void)
+{
+	static Oid	my_log = InvalidOid;
+	Oid			log;
+
+	/* Whoever is dropping it is waited for here, and here only. */
+	if (webhook_catalog_is_known())
+		LockRelationOid(webhook_catalog_relation(WEBHOOK_REL_LOG), AccessShareLock);
+	if ((webhook_survey_is_asked() || !webhook_catalog_is_known()) &&
+		!webhook_catalog_exists())
+	{
+		webhook_slot_set_state(WEBHOOK_STATE_ABSENT);
+		proc_exit(0);
+	}
+	log = webhook_catalog_relation(WEBHOOK_REL_LOG);
+	if (!OidIsValid(my_log))
+		my_log = log;
+	if (log == my_log)
+		return;
+	webhook_slot_set_state(WEBHOOK_STATE_STOPPED);
+	ereport(LOG,
+			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+			 errmsg("webhook worker %d of database \"%s\" starts anew: the extension was created again",
+					webhook_slot_number(), get_database_name(MyDatabaseId))));
+	proc_exit(0);
 }
 
 /* A copy of a database sends nothing until webhook.resume. */
@@ -171,11 +205,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		webhook_runner_survey();
 		webhook_survey_ask();
 	}
-	if (webhook_survey_is_asked() && !webhook_catalog_exists())
-	{
-		webhook_slot_set_state(WEBHOOK_STATE_ABSENT);
-		proc_exit(0);
-	}
+	check_extension();
 	if (webhook_catalog_generation() != seen_generation)
 	{
 		/* What is not yet sent is made anew from the action as it is now. */

@@ -316,6 +316,13 @@ ALTER TABLE webhook.webhook_attempt ENABLE ROW LEVEL SECURITY;
 CREATE POLICY member_of_owner ON webhook.webhook_attempt FOR SELECT
 	USING (EXISTS (SELECT FROM webhook.webhook_log l WHERE l.log_id = webhook_attempt.log_id));
 COMMENT ON POLICY member_of_owner ON webhook.webhook_attempt IS 'a role sees what belongs to workflows of roles that it is a member of';
+-- No policy: what they have of others' records and errors not even pg_read_all_data
+-- reads, and nobody has a copy resume by pg_write_all_data.
+ALTER TABLE webhook.seen ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.origin ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_note ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_digest ENABLE ROW LEVEL SECURITY;
+ALTER TABLE webhook.mail_digest_item ENABLE ROW LEVEL SECURITY;
 
 -- ---------------------------------------------------------------------------
 -- Workflows
@@ -489,6 +496,7 @@ CREATE TABLE webhook.action_stats (
 	PRIMARY KEY (action_id, worker)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE webhook.action_stats IS 'internal: what each worker has counted of each action';
+ALTER TABLE webhook.action_stats ENABLE ROW LEVEL SECURITY;
 
 CREATE TABLE webhook.action_latency (
 	action_id integer NOT NULL,
@@ -499,6 +507,7 @@ CREATE TABLE webhook.action_latency (
 	PRIMARY KEY (action_id, worker, slot)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE webhook.action_latency IS 'internal: durations of attempts, counted by size, for each five minutes of the last hour';
+ALTER TABLE webhook.action_latency ENABLE ROW LEVEL SECURITY;
 
 CREATE FUNCTION webhook.stat_action(OUT action_id integer, OUT workflow text, OUT title text,
 	OUT enabled boolean, OUT queued bigint, OUT in_flight integer, OUT retrying bigint,
@@ -1132,6 +1141,14 @@ CREATE EVENT TRIGGER webhook_on_drop ON sql_drop
 	EXECUTE FUNCTION webhook.on_drop();
 COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules, refuses to drop what others need';
 
+CREATE FUNCTION webhook.before_drop() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'before_drop';
+COMMENT ON FUNCTION webhook.before_drop IS 'internal: lets DROP EXTENSION wait for those who write, rather than be in a deadlock with them';
+CREATE EVENT TRIGGER webhook_before_drop ON ddl_command_start
+	WHEN TAG IN ('DROP EXTENSION')
+	EXECUTE FUNCTION webhook.before_drop();
+COMMENT ON EVENT TRIGGER webhook_before_drop IS 'lets DROP EXTENSION wait for those who write, rather than be in a deadlock with them';
+
 CREATE FUNCTION webhook.before_alter() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'before_alter';
 COMMENT ON FUNCTION webhook.before_alter IS 'internal: refuses to drop or retype a column that the criteria of a workflow use';
@@ -1161,6 +1178,7 @@ COMMENT ON EVENT TRIGGER webhook_on_owned IS 'DROP OWNED drops a role''s workflo
 
 -- What is configured must fit the schema on a replica, too.
 ALTER EVENT TRIGGER webhook_on_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER webhook_before_drop ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_before_alter ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_on_alter ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_on_owned ENABLE ALWAYS;

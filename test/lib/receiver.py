@@ -25,6 +25,7 @@ JSON before it answers.  How it answers is chosen by the first step of the path:
     /big?bytes=N                             200, with a body of that size
     /echo                                    500, with the request's own header and the credentials in the body
     /slow-echo?ms=500                        the same, so much later
+    /spelled-echo                            500, with the credentials as JSON and URLs spell them, at last across byte 4096
     /binary                                  200, with NUL and broken UTF-8 in the body
     /latin1                                  200, with a body in that encoding
     /flaky?fail=N                            503 for the first N requests of each webhook-id, then 200
@@ -428,6 +429,16 @@ class Connection(asyncio.Protocol):
     async def answer_slow_echo(self, request, steps, query):
         await asyncio.sleep(int(query.get("ms", "1000")) / 1000)
         self.answer_echo(request, steps, query)
+
+    def answer_spelled_echo(self, request, steps, query):
+        value = request.header("authorization").split()[-1]
+        secret = base64.b64decode(value).decode().partition(":")[2]
+        spellings = []
+        for text in (value, secret):
+            spelled = json.dumps(text)
+            spellings += [spelled, spelled.replace("/", "\\/"), urllib.parse.quote(text, safe="")]
+        body = "\n".join(spellings) + "\n"
+        self.send(request, 500, (body + "." * (4097 - len(body) - len(spellings[-1])) + spellings[-1]).encode())
 
     def answer_basic(self, request, steps, query):
         pair = "%s:%s" % (query.get("user", "user"), query.get("password", "secret"))

@@ -211,6 +211,38 @@ $bare->safe_psql('postgres', 'CREATE EXTENSION webhook');
 kill 'CONT', $launcher;
 ok(worker_pid($bare, $there), 'there is another one');
 
+# What is under way is none of the extension's that is created anew, whose numbers
+# begin at 1 again
+sub install
+{
+	my ($path, $id) = @_;
+
+	return qq{
+	CREATE EXTENSION IF NOT EXISTS webhook;
+	SELECT webhook.create_workflow('events', 'event', 'create');
+	SELECT webhook.create_action('events', 'send', '${\$receiver->url($path)}');
+	INSERT INTO event VALUES ($id)};
+}
+$bare->safe_psql('postgres', install('/slow?ms=1000', 11));
+ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log}, 'Dispatched'), 'a request is under way');
+$bare->safe_psql('postgres', 'BEGIN; DROP EXTENSION webhook CASCADE; ' . install('/slow?ms=3000', 12) . '; COMMIT');
+ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log}, 'Success'), 'a request of the new one has its answer');
+is($bare->safe_psql('postgres', 'SELECT log_id, attempt, request_body FROM webhook.webhook_attempt'), '1|1|{"id": 12}', 'its own');
+unlike(PostgreSQL::Test::Utils::slurp_file($bare->logfile), qr/ ERROR:  could not open relation/, 'the worker met no relation that is gone');
+
+# Whoever writes is waited for, and is in no deadlock
+my $writer = $bare->background_psql('postgres', on_error_stop => 0);
+$writer->query_safe('BEGIN; LOCK TABLE event IN ROW EXCLUSIVE MODE');
+my $dropper = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', 'DROP EXTENSION webhook CASCADE' ], '>', \$out, '2>', \$err);
+ok(wait_for_sql($bare, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^DROP EXTENSION' AND wait_event_type = 'Lock'}, '1'), 'DROP EXTENSION waits for a writer');
+is($writer->query('INSERT INTO event VALUES (13) RETURNING id'), '13', 'who goes on');
+$writer->query('COMMIT');
+$writer->quit;
+$dropper->finish;
+is($bare->safe_psql('postgres', 'SELECT count(*) FROM event WHERE id = 13'), '1', 'and commits');
+is($bare->safe_psql('postgres', q{SELECT count(*) FROM pg_extension WHERE extname = 'webhook'}), '0', 'the extension is gone');
+$bare->safe_psql('postgres', 'CREATE EXTENSION webhook');
+
 # Who may not have a database doesn't end its worker by asking for it
 $bare->safe_psql('postgres', 'CREATE DATABASE other; CREATE ROLE stranger LOGIN; CREATE ROLE maker LOGIN CREATEDB');
 $bare->safe_psql('other', 'CREATE EXTENSION webhook');

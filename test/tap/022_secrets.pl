@@ -111,6 +111,19 @@ unlike($answers, qr/$any/, 'and not kept');
 $node->safe_psql('postgres', q{SELECT webhook.drop_workflow('late')});
 unlike(join("\n", map { "$_->{subject} $_->{text}" } $server->mails), qr/$any/, 'mails');
 
+# However it is spelled, and wherever the log's part of the answer ends.
+my $spelled = $node->safe_psql('postgres', qq{$quietly
+	SET ROLE alice;
+	SELECT webhook.create_workflow('spelled', 'deal', 'update');
+	SELECT webhook.create_action('spelled', 'echo', '${\$receiver->url('/spelled-echo')}', username => 'crm?', password => E'geh/"im?\\303\\251~>>')});
+$spelled =~ s/.*\n//s;
+$node->safe_psql('postgres', q{UPDATE deal SET name = 'y' WHERE id = 1});
+ok(wait_for_sql($node, "SELECT status FROM webhook.webhook_log WHERE action_id = $spelled", 'Failed'), 'it is answered');
+$answers = $node->safe_psql('postgres', "SELECT t.response_body FROM webhook.webhook_attempt t JOIN webhook.webhook_log USING (log_id) WHERE action_id = $spelled");
+like($answers, qr/\A"\*+"\n"\*+"\n\*+\n"\*+"\n"\*+"\n\*+\n\.+\*+\z/, 'credentials are hidden in every spelling');
+is(length $answers, 4096, 'up to where the answer is cut');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('spelled')});
+
 # All that there is to see, by the owner and by one who may read everything.
 for my $role (qw(alice snoop))
 {
@@ -128,6 +141,13 @@ for my $role (qw(alice snoop))
 	  if $role eq 'alice';
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM webhook.action_secret', extra_params => [ '-U', 'snoop' ]), '0', 'pg_read_all_data reads none');
+
+# Of what the internal tables have of others' deliveries it sees nothing, either.
+$node->safe_psql('postgres', q{INSERT INTO webhook.seen VALUES (1, 'x'); INSERT INTO webhook.mail_note (action_id, log_id, kind, error) VALUES (0, 0, 'x', 'x')});
+is($node->safe_psql('postgres', q{SELECT string_agg(c.relname, ' ' ORDER BY c.relname) FROM pg_class c
+	WHERE c.relnamespace = 'webhook'::regnamespace AND c.relkind = 'r' AND NOT c.relrowsecurity}), 'admin', 'tables show what is one\'s own');
+is($node->safe_psql('postgres', join(' + ', map { "(SELECT count(*) FROM webhook.$_)" } qw(seen origin mail_note mail_log action_stats action_latency)) =~ s/^/SELECT /r,
+	extra_params => [ '-U', 'snoop' ]), '0', 'and nothing else');
 is($node->safe_psql('postgres', q{UPDATE webhook.action_secret SET password = 'x'; DELETE FROM webhook.action_secret; SELECT count(*) FROM webhook.action_secret},
 	extra_params => [ '-U', 'snoop' ]), '0', 'pg_write_all_data changes none');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM webhook.action_secret'), '2', 'they are there');
