@@ -28,7 +28,8 @@ CREATE TABLE webhook.workflow (
 	enabled boolean NOT NULL DEFAULT true,
 	description text,
 	computed jsonb,
-	condition_sql text
+	condition_sql text,
+	counts_from timestamptz
 );
 COMMENT ON TABLE webhook.workflow IS 'workflows: a trigger, entry criteria and a recurrence on one module';
 COMMENT ON COLUMN webhook.workflow.workflow_id IS 'identifies the workflow: what webhook.create_workflow returned';
@@ -45,6 +46,7 @@ COMMENT ON COLUMN webhook.workflow.enabled IS 'false: queues nothing';
 COMMENT ON COLUMN webhook.workflow.description IS 'what the workflow is for';
 COMMENT ON COLUMN webhook.workflow.computed IS 'internal: related and computed values that owner_email needs, with the SQL that computes them';
 COMMENT ON COLUMN webhook.workflow.condition_sql IS 'internal: the condition as a run asks it, with all names qualified';
+COMMENT ON COLUMN webhook.workflow.counts_from IS 'internal: the moment from which an interval of days or months counts';
 CREATE INDEX workflow_module_idx ON webhook.workflow (module);
 
 -- No foreign keys: pg_restore loads these tables in any order, and in parallel.
