@@ -195,6 +195,13 @@ $request = ($receiver->requests('/signed'))[-1];
 is($receiver->header($request, 'webhook-signature'),
 	signature($request, 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYX') . ' ' . signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
 	'with the new secret and the one before');
+$node->safe_psql('postgres', "SELECT webhook.rotate_secret($action, 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY', '1 ms')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 402 WHERE id = 1');
+ok(wait_for_delivery($node), 'signed after another rotation');
+$request = ($receiver->requests('/signed'))[-1];
+is($receiver->header($request, 'webhook-signature'),
+	signature($request, 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYY') . ' ' . signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
+	'each until its own overlap is over');
 
 $receiver->stop;
 $node->stop;
