@@ -112,10 +112,25 @@ SELECT webhook.rotate_secret(:action_id, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
 SELECT webhook.rotate_secret(:action_id, 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', '1 hour');
 -- an overlap as good as for ever
 BEGIN;
-SELECT webhook.rotate_secret(:action_id, 'whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA', '1000000 years');
-SELECT previous_until > now() + interval '500 years' AS later FROM webhook.action_secret WHERE action_id = :action_id;
+SELECT webhook.rotate_secret(:action_id, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx', '1000000 years');
+SELECT previous_until[1] > now() + interval '500 years' AS later FROM webhook.action_secret WHERE action_id = :action_id;
 ROLLBACK;
-SELECT signing_secret, previous_secret, previous_until > now() AS overlaps FROM webhook.action_secret;
+SELECT signing_secret, previous_secrets, previous_until[1] > now() AS overlaps FROM webhook.action_secret;
+-- each secret signs until its own overlap is over, unless it is asked for once more; and there are not too many
+BEGIN;
+SELECT webhook.rotate_secret(:action_id, 'whsec_' || encode(decode(repeat(to_hex(n), 48), 'hex'), 'base64'), n * interval '1 hour') FROM generate_series(0, 9) n;
+SELECT (SELECT array_agg(left(s, 8)) FROM unnest(previous_secrets) s) AS secrets,
+	(SELECT array_agg(to_char(u - now(), 'HH24')) FROM unnest(previous_until) u) AS hours FROM webhook.action_secret WHERE action_id = :action_id;
+SELECT webhook.rotate_secret(:action_id, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw');
+SAVEPOINT s;
+SELECT webhook.rotate_secret(:action_id, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx');
+ROLLBACK TO s;
+UPDATE webhook.action_secret SET previous_until[2] = now();
+SELECT webhook.rotate_secret(:action_id, 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx');
+SELECT cardinality(previous_secrets), cardinality(previous_until) FROM webhook.action_secret WHERE action_id = :action_id;
+SELECT webhook.alter_action(:action_id, signing_secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSy');
+SELECT previous_secrets, previous_until FROM webhook.action_secret WHERE action_id = :action_id;
+ROLLBACK;
 SELECT webhook.enable_action(:action_id, false);
 SELECT enabled FROM webhook.action;
 

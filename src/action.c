@@ -35,13 +35,11 @@
 
 #define MAX_RETRIES 100
 #define MAX_TIMEOUT_MS (60 * 60 * 1000)
-#define FOREVER_US (INT64CONST(1000) * 366 * USECS_PER_DAY)
 
 PG_FUNCTION_INFO_V1(create_action);
 PG_FUNCTION_INFO_V1(alter_action);
 PG_FUNCTION_INFO_V1(drop_action);
 PG_FUNCTION_INFO_V1(enable_action);
-PG_FUNCTION_INFO_V1(rotate_secret);
 
 /* Arguments of create_action and alter_action, behind the first. */
 enum
@@ -68,16 +66,6 @@ enum
  * Checks
  * ---------------------------------------------------------------------
  */
-
-/* Added to a moment it still gives one: what is longer, or infinite, is cut. */
-static int64
-get_microseconds(const Interval *interval)
-{
-	double		usecs = interval->time +
-		(interval->day + interval->month * (double) DAYS_PER_MONTH) * USECS_PER_DAY;
-
-	return (int64) Max(Min(usecs, FOREVER_US), -FOREVER_US);
-}
 
 static void
 fail(const char *message, const char *hint)
@@ -150,7 +138,7 @@ check_schedule(ArrayType *schedule)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("retry schedule contains a null value")));
-		delay = get_microseconds(DatumGetIntervalP(delays[i]));
+		delay = webhook_duration_microseconds(DatumGetIntervalP(delays[i]));
 		if (delay < 0)
 			fail("retry schedule contains a negative interval", NULL);
 		if (delay > WEBHOOK_MAX_DURATION)
@@ -163,7 +151,7 @@ check_limits(const WebhookActionRow *row)
 {
 	if (row->timeout != NULL)
 	{
-		int64		timeout = get_microseconds(row->timeout);
+		int64		timeout = webhook_duration_microseconds(row->timeout);
 
 		if (timeout < 1000 || timeout > MAX_TIMEOUT_MS * INT64CONST(1000))
 			fail("timeout is not between 1 ms and 1 hour", NULL);
@@ -379,12 +367,14 @@ take_arguments(FunctionCallInfo fcinfo, WebhookActionRow *row, bool is_alter)
 	take_text(fcinfo, ARG_PASSWORD, &row->password);
 	take_json(fcinfo, ARG_HEADERS, &row->headers, is_alter);
 	take_text(fcinfo, ARG_SIGNING_SECRET, &row->signing_secret);
+	if (!PG_ARGISNULL(ARG_SIGNING_SECRET))
+		row->old_secrets = NIL;
 	take_text(fcinfo, ARG_CLIENT_CERTIFICATE, &row->client_certificate);
 	take_text(fcinfo, ARG_DESCRIPTION, &row->description);
 	if (!PG_ARGISNULL(ARG_TIMEOUT))
 	{
 		row->timeout = PG_GETARG_INTERVAL_P(ARG_TIMEOUT);
-		if (is_alter && get_microseconds(row->timeout) == 0)
+		if (is_alter && webhook_duration_microseconds(row->timeout) == 0)
 			row->timeout = NULL;
 	}
 	if (!PG_ARGISNULL(ARG_RETRY_SCHEDULE))
@@ -399,9 +389,8 @@ take_arguments(FunctionCallInfo fcinfo, WebhookActionRow *row, bool is_alter)
 	take_int(fcinfo, ARG_RATE_LIMIT, &row->rate_limit, is_alter);
 }
 
-/* The action, locked, if the caller may change it. */
-static WebhookActionRow *
-lock_action(int32 action_id)
+WebhookActionRow *
+webhook_action_lock(int32 action_id)
 {
 	WebhookActionRow *row = webhook_action_table_read(action_id, true);
 
@@ -466,7 +455,7 @@ alter_action(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("action_id must not be null")));
-	row = lock_action(PG_GETARG_INT32(0));
+	row = webhook_action_lock(PG_GETARG_INT32(0));
 	take_arguments(fcinfo, row, true);
 	check_row(row);
 	webhook_action_table_update(row);
@@ -476,7 +465,7 @@ alter_action(PG_FUNCTION_ARGS)
 Datum
 webhook_action_replace(PG_FUNCTION_ARGS)
 {
-	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
+	WebhookActionRow *row = webhook_action_lock(PG_GETARG_INT32(0));
 
 	row->description = NULL;
 	row->parameters = NULL;
@@ -498,7 +487,7 @@ webhook_action_replace(PG_FUNCTION_ARGS)
 Datum
 drop_action(PG_FUNCTION_ARGS)
 {
-	webhook_action_table_delete(lock_action(PG_GETARG_INT32(0))->action_id);
+	webhook_action_table_delete(webhook_action_lock(PG_GETARG_INT32(0))->action_id);
 	PG_RETURN_VOID();
 }
 
@@ -506,33 +495,9 @@ drop_action(PG_FUNCTION_ARGS)
 Datum
 enable_action(PG_FUNCTION_ARGS)
 {
-	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
+	WebhookActionRow *row = webhook_action_lock(PG_GETARG_INT32(0));
 
 	row->enabled = PG_GETARG_BOOL(1);
-	webhook_action_table_update(row);
-	PG_RETURN_VOID();
-}
-
-/*
- * webhook.rotate_secret(action_id, new_secret, overlap) returns void
- *		Sign with a new secret; for the time of the overlap with the one
- *		before as well.
- */
-Datum
-rotate_secret(PG_FUNCTION_ARGS)
-{
-	WebhookActionRow *row = lock_action(PG_GETARG_INT32(0));
-	char	   *secret = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Interval   *overlap = PG_GETARG_INTERVAL_P(2);
-	const char *problem = webhook_signature_check_secret(secret);
-
-	if (problem != NULL)
-		fail("signing secret is not one of Standard Webhooks", problem);
-	if (get_microseconds(overlap) < 0)
-		fail("overlap is negative", NULL);
-	row->previous_secret = row->signing_secret;
-	row->previous_until = GetCurrentTimestamp() + get_microseconds(overlap);
-	row->signing_secret = secret;
 	webhook_action_table_update(row);
 	PG_RETURN_VOID();
 }
@@ -555,7 +520,7 @@ compile_schedule(WebhookAction *action, ArrayType *schedule)
 					  TYPALIGN_DOUBLE, &delays, &nulls, &action->n_retries);
 	action->retry_delays = palloc(Max(action->n_retries, 1) * sizeof(int64));
 	for (int i = 0; i < action->n_retries; i++)
-		action->retry_delays[i] = get_microseconds(DatumGetIntervalP(delays[i]));
+		action->retry_delays[i] = webhook_duration_microseconds(DatumGetIntervalP(delays[i]));
 }
 
 WebhookAction *
@@ -589,11 +554,10 @@ webhook_action_load(int32 action_id)
 	action->username = row->username;
 	action->password = row->password;
 	action->signing_secret = row->signing_secret;
-	action->previous_secret = row->previous_secret;
-	action->previous_until = row->previous_until;
+	action->old_secrets = row->old_secrets;
 	action->client_certificate = row->client_certificate;
 	if (row->timeout != NULL)
-		action->timeout = get_microseconds(row->timeout) / 1000;
+		action->timeout = webhook_duration_microseconds(row->timeout) / 1000;
 	compile_schedule(action, row->retry_schedule);
 	action->ordered = row->ordered;
 	action->max_in_flight = row->max_in_flight;

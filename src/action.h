@@ -28,8 +28,7 @@ typedef struct WebhookAction
 	char	   *username;		/* NULL: no authentication */
 	char	   *password;
 	char	   *signing_secret; /* NULL: not signed */
-	char	   *previous_secret;	/* signs too until previous_until */
-	TimestampTz previous_until;
+	List	   *old_secrets;	/* of WebhookOldSecret *: these sign, too */
 	char	   *client_certificate;
 	int64		timeout;		/* ms; 0: webhook.timeout */
 	int			n_retries;		/* -1: webhook.retry_schedule */
@@ -47,6 +46,12 @@ typedef struct WebhookAction
  * nonetheless, it raises the compiler's error.
  */
 extern WebhookAction *webhook_action_load(int32 action_id);
+
+/*
+ * The action as it is stored, locked.  Raises ERRCODE_UNDEFINED_OBJECT where
+ * there is none, or none that the caller may change.
+ */
+extern struct WebhookActionRow *webhook_action_lock(int32 action_id);
 
 /*
  * Raise an error, with the action in its context, if what the action says does

@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "signature.h"
 #include "statement.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -31,7 +32,7 @@ static const char *const read_sql =
 	" a.title, a.description, a.url, a.method, a.content_type, a.parameters,"
 	" a.username, a.headers, a.client_certificate, a.timeout,"
 	" a.retry_schedule, a.ordered, a.max_in_flight, a.rate_limit, a.enabled,"
-	" s.password, s.signing_secret, s.previous_secret, s.previous_until,"
+	" s.password, s.signing_secret, s.previous_secrets, s.previous_until,"
 	" a.computed"
 	" FROM webhook.action a"
 	" JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
@@ -94,6 +95,42 @@ read_copy(int column, int typlen, MemoryContext context)
 	return DatumGetPointer(value);
 }
 
+static List *
+read_old_secrets(int secrets_column, int until_column, MemoryContext context)
+{
+	ArrayType  *secrets = read_copy(secrets_column, -1, context);
+	ArrayType  *until = read_copy(until_column, -1, context);
+	MemoryContext old;
+	Datum	   *texts;
+	Datum	   *times;
+	bool	   *text_nulls;
+	bool	   *time_nulls;
+	int			n_texts;
+	int			n_times;
+	List	   *result = NIL;
+
+	if (secrets == NULL || until == NULL)
+		return NIL;
+	old = MemoryContextSwitchTo(context);
+	deconstruct_array(secrets, TEXTOID, -1, false, TYPALIGN_INT,
+					  &texts, &text_nulls, &n_texts);
+	deconstruct_array(until, TIMESTAMPTZOID, sizeof(TimestampTz), true,
+					  TYPALIGN_DOUBLE, &times, &time_nulls, &n_times);
+	for (int i = 0; i < Min(n_texts, n_times); i++)
+	{
+		WebhookOldSecret *it;
+
+		if (text_nulls[i] || time_nulls[i])
+			continue;
+		it = palloc(sizeof(WebhookOldSecret));
+		it->secret = TextDatumGetCString(texts[i]);
+		it->until = DatumGetTimestampTz(times[i]);
+		result = lappend(result, it);
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 static WebhookActionRow *
 read_row(MemoryContext context)
 {
@@ -120,8 +157,7 @@ read_row(MemoryContext context)
 	row->enabled = DatumGetBool(read_plain(19));
 	row->password = webhook_statement_copy_text(0, 20, context);
 	row->signing_secret = webhook_statement_copy_text(0, 21, context);
-	row->previous_secret = webhook_statement_copy_text(0, 22, context);
-	row->previous_until = DatumGetTimestampTz(read_plain(23));
+	row->old_secrets = read_old_secrets(22, 23, context);
 	row->computed = webhook_statement_copy_jsonb(0, 24, context);
 	return row;
 }
@@ -255,6 +291,27 @@ set_secret(TupleTableSlot *slot, int column, const char *secret)
 		slot->tts_values[column] = CStringGetTextDatum(secret);
 }
 
+static void
+set_old_secrets(TupleTableSlot *slot, int secrets_column, int until_column,
+				List *old_secrets)
+{
+	int			n = 0;
+	Datum	   *secrets = palloc(list_length(old_secrets) * sizeof(Datum));
+	Datum	   *until = palloc(list_length(old_secrets) * sizeof(Datum));
+	ListCell   *lc;
+
+	foreach(lc, old_secrets)
+	{
+		WebhookOldSecret *it = lfirst(lc);
+
+		secrets[n] = CStringGetTextDatum(it->secret);
+		until[n++] = TimestampTzGetDatum(it->until);
+	}
+	slot->tts_isnull[secrets_column] = slot->tts_isnull[until_column] = false;
+	slot->tts_values[secrets_column] = webhook_statement_array(secrets, NULL, n, TEXTOID);
+	slot->tts_values[until_column] = webhook_statement_array(until, NULL, n, TIMESTAMPTZOID);
+}
+
 /*
  * Straight into the table, with no query in between: as parameters of one, the
  * secrets would be in the log of pgaudit, or of auto_explain.
@@ -285,9 +342,8 @@ write_secrets(int32 action_id, const WebhookActionRow *row)
 	slot->tts_values[0] = Int32GetDatum(action_id);
 	set_secret(slot, 1, row->password);
 	set_secret(slot, 2, row->signing_secret);
-	set_secret(slot, 3, row->previous_secret);
-	slot->tts_isnull[4] = row->previous_secret == NULL;
-	slot->tts_values[4] = TimestampTzGetDatum(row->previous_until);
+	if (row->old_secrets != NIL)
+		set_old_secrets(slot, 3, 4, row->old_secrets);
 	ExecStoreVirtualTuple(slot);
 	simple_table_tuple_insert(rel, slot);
 	(void) webhook_insert_index_tuples(rri, slot, estate);

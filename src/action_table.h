@@ -8,7 +8,7 @@
 #ifndef WEBHOOK_ACTION_TABLE_H
 #define WEBHOOK_ACTION_TABLE_H
 
-#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
@@ -37,8 +37,7 @@ typedef struct WebhookActionRow
 	Jsonb	   *computed;		/* see wanted.h */
 	char	   *password;
 	char	   *signing_secret;
-	char	   *previous_secret;
-	TimestampTz previous_until; /* 0: none */
+	List	   *old_secrets;	/* of WebhookOldSecret *, the last one first */
 } WebhookActionRow;
 
 /*

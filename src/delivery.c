@@ -434,12 +434,29 @@ test(PG_FUNCTION_ARGS)
  */
 
 /*
+ * One probe an action, as a rule: of an ordered one, what waits for an earlier
+ * delivery of its record is not due.  After a thousand of these enough is
+ * looked at: the next one is taken for due.
+ */
+static const char *const due_sql =
+"SELECT FROM webhook.action a, LATERAL (SELECT FROM ("
+" SELECT l.record_id, l.log_id, l.ordered, row_number() OVER () AS nth FROM ("
+"  SELECT l.record_id, l.log_id, l.ordered FROM webhook.webhook_log l"
+"  WHERE l.action_id = a.action_id AND l.retry_at <= $1"
+"  ORDER BY l.retry_at LIMIT 1000) l) l"
+" WHERE NOT (a.ordered AND l.ordered) OR l.nth = 1000 OR ("
+"  SELECT p.log_id FROM webhook.webhook_log p WHERE p.ordered AND p.retry_at IS NOT NULL"
+"  AND p.action_id = a.action_id AND p.record_id = l.record_id"
+"  AND p.log_id < l.log_id ORDER BY p.log_id DESC LIMIT 1) IS NULL LIMIT 1) l"
+" WHERE a.enabled";
+
+/*
  * Is something due or in flight?  As of now, whatever the transaction's
  * snapshot.
  *
  * What is Dispatched was due, and still is as far as the log knows; so the
- * queue is looked at by time alone, one probe an action.  What is under way for
- * an action that was disabled or dropped meanwhile is known to the workers.
+ * queue is looked at by time alone.  What is under way for an action that was
+ * disabled or dropped meanwhile is known to the workers.
  */
 static bool
 is_busy(SPIPlanPtr plan)
@@ -484,11 +501,7 @@ wait(PG_FUNCTION_ARGS)
 
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
-	plan = SPI_prepare("SELECT FROM webhook.action a, LATERAL ("
-					   " SELECT FROM webhook.webhook_log l"
-					   " WHERE l.action_id = a.action_id"
-					   " AND l.retry_at <= $1 LIMIT 1) l"
-					   " WHERE a.enabled", 1, types);
+	plan = SPI_prepare(due_sql, 1, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the look at the queue");
 	busy = is_busy(plan);

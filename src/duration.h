@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * duration.h
- *	  Durations in settings.
+ *	  Durations: in settings, and as intervals.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,5 +18,11 @@
  * Raises no error.
  */
 extern bool webhook_duration_parse(const char **text, int64 *usecs);
+
+/*
+ * An interval in microseconds.  Added to a moment it still gives one: what is
+ * longer than a thousand years, or infinite, is cut.
+ */
+extern int64 webhook_duration_microseconds(const Interval *interval);
 
 #endif							/* WEBHOOK_DURATION_H */

@@ -164,6 +164,7 @@ webhook_request_stamp(WebhookRequest *request, const WebhookAction *action,
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY;
 	char		stamp[32];
 	StringInfoData signature;
+	ListCell   *lc;
 
 	snprintf(stamp, sizeof(stamp), INT64_FORMAT, seconds);
 	add_header(request, "webhook-id", webhook_id, false);
@@ -174,8 +175,13 @@ webhook_request_stamp(WebhookRequest *request, const WebhookAction *action,
 	initStringInfo(&signature);
 	webhook_signature_append(&signature, action->signing_secret, webhook_id,
 							 seconds, request->body, request->body_len);
-	if (action->previous_secret != NULL && action->previous_until > now)
-		webhook_signature_append(&signature, action->previous_secret, webhook_id,
-								 seconds, request->body, request->body_len);
+	foreach(lc, action->old_secrets)
+	{
+		WebhookOldSecret *old = lfirst(lc);
+
+		if (old->until > now)
+			webhook_signature_append(&signature, old->secret, webhook_id,
+									 seconds, request->body, request->body_len);
+	}
 	add_header(request, "webhook-signature", signature.data, false);
 }

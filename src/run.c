@@ -193,14 +193,16 @@ run_workflow(PG_FUNCTION_ARGS)
  */
 
 static void
-plan_next(const WebhookWorkflow *workflow, const WebhookRunOrder *order)
+plan_next(WebhookWorkflow *workflow)
 {
 	WebhookPlan *plan = webhook_schedule_parse(workflow->schedule);
+	pg_tz	   *zone = webhook_schedule_zone();
 
-	webhook_workflow_table_set_next(order->workflow_id,
-									webhook_schedule_next(plan, order->planned_at,
-														  GetCurrentTimestamp(),
-														  webhook_schedule_zone()));
+	workflow->counts_from = webhook_schedule_start(plan, workflow->counts_from,
+												   workflow->next_run_at, zone);
+	workflow->next_run_at = webhook_schedule_next(plan, workflow->counts_from,
+												  GetCurrentTimestamp(), zone);
+	webhook_workflow_table_set_next(workflow);
 }
 
 static void
@@ -216,7 +218,7 @@ carry_out(const WebhookRunOrder *order)
 		pgstat_report_activity(STATE_RUNNING,
 							   psprintf("running workflow \"%s\"", workflow->name));
 		(void) run(workflow, "SCHEDULE");
-		plan_next(workflow, order);
+		plan_next(workflow);
 	}
 	webhook_transaction_commit();
 }
@@ -230,7 +232,7 @@ skip(const WebhookRunOrder *order)
 	webhook_transaction_begin("planning the next run of a workflow");
 	workflow = webhook_workflow_table_lock_due(order->workflow_id, order->planned_at);
 	if (workflow != NULL)
-		plan_next(workflow, order);
+		plan_next(workflow);
 	webhook_transaction_commit();
 }
 

@@ -72,7 +72,7 @@ static const char *const next_sql =
 " WHERE trigger = 'schedule' AND enabled AND next_run_at > $1";
 
 static const char *const plans_sql =
-"SELECT workflow_id, next_run_at, schedule FROM webhook.workflow"
+"SELECT workflow_id, next_run_at, schedule, counts_from FROM webhook.workflow"
 " WHERE trigger = 'schedule' AND enabled AND next_run_at > $1";
 
 /* What a run, or somebody, has locked is looked at again. */
@@ -286,13 +286,15 @@ plan_anew(TimestampTz now, pg_tz *zone)
 		bool		isnull;
 		WebhookPlan *plan = webhook_schedule_parse(SPI_getvalue(table->vals[i],
 																table->tupdesc, 3));
+		Datum		start;
 		TimestampTz planned;
 		TimestampTz next;
 
+		start = SPI_getbinval(table->vals[i], table->tupdesc, 4, &isnull);
 		values[0] = SPI_getbinval(table->vals[i], table->tupdesc, 1, &isnull);
 		values[1] = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
 		planned = DatumGetTimestampTz(values[1]);
-		next = webhook_schedule_correct(plan, planned, now, zone);
+		next = webhook_schedule_correct(plan, DatumGetTimestampTz(start), planned, now, zone);
 		if (next == planned)
 			continue;
 		values[2] = TimestampTzGetDatum(next);

@@ -445,19 +445,24 @@ find_by_clock(const WebhookPlan *plan, pg_time_t after, pg_tz *zone)
 	return 0;
 }
 
+/* So many intervals after a moment. */
 static TimestampTz
-add_interval(TimestampTz time, const Interval *interval, pg_tz *zone)
+add_intervals(TimestampTz time, const Interval *interval, int64 n, pg_tz *zone)
 {
 	pg_tz	   *session = session_timezone;
+	Interval	sum;
 	TimestampTz result;
 
+	sum.month = interval->month * n;
+	sum.day = interval->day * n;
+	sum.time = interval->time * n;
 	/* Days and months are the zone's. */
 	session_timezone = zone;
 	PG_TRY();
 	{
 		result = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 														 TimestampTzGetDatum(time),
-														 PointerGetDatum(interval)));
+														 PointerGetDatum(&sum)));
 	}
 	PG_FINALLY();
 	{
@@ -467,32 +472,43 @@ add_interval(TimestampTz time, const Interval *interval, pg_tz *zone)
 	return result;
 }
 
+/*
+ * All of them count from the start: from one to the next, January 31 would make
+ * all that follow the 28th, and a skipped hour would shift them for good.
+ */
 static TimestampTz
-find_by_interval(const Interval *interval, TimestampTz last, TimestampTz after,
+find_by_interval(const Interval *interval, TimestampTz start, TimestampTz after,
 				 pg_tz *zone)
 {
-	if (last == 0 || last > after)
-		return add_interval(after, interval, zone);
-	if (interval->month == 0 && interval->day == 0)
-		return last + ((after - last) / interval->time + 1) * interval->time;
-	for (int i = 0; i < MAX_STEPS && last <= after; i++)
-		last = add_interval(last, interval, zone);
-	return last > after ? last : add_interval(after, interval, zone);
+	TimestampTz next;
+	double		longest;
+	int64		n;
+
+	if (start == 0 || start > after)
+		return add_intervals(after, interval, 1, zone);
+	/* No month has more days, and hardly a day more hours: rather too few. */
+	longest = (interval->month * 31.0 + interval->day) *
+		(USECS_PER_DAY + USECS_PER_HOUR) + interval->time;
+	n = Max((int64) ((after - start) / longest) - 1, 0);
+	do
+		next = add_intervals(start, interval, ++n, zone);
+	while (next <= after);
+	return next;
 }
 
 TimestampTz
-webhook_schedule_next(const WebhookPlan *plan, TimestampTz last,
+webhook_schedule_next(const WebhookPlan *plan, TimestampTz start,
 					  TimestampTz after, pg_tz *zone)
 {
-	pg_time_t	start = timestamptz_to_time_t(after);
+	pg_time_t	time = timestamptz_to_time_t(after);
 	pg_time_t	next;
 
 	if (plan->interval != NULL)
-		return find_by_interval(plan->interval, last, after, zone);
+		return find_by_interval(plan->interval, start, after, zone);
 	if (plan->has_star[IN_MINUTE] || plan->has_star[IN_HOUR])
-		next = find_by_clock(plan, start, zone);
+		next = find_by_clock(plan, time, zone);
 	else
-		next = find_given_time(plan, start, zone);
+		next = find_given_time(plan, time, zone);
 	if (next == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -501,12 +517,24 @@ webhook_schedule_next(const WebhookPlan *plan, TimestampTz last,
 }
 
 TimestampTz
-webhook_schedule_correct(const WebhookPlan *plan, TimestampTz planned,
-						 TimestampTz now, pg_tz *zone)
+webhook_schedule_start(const WebhookPlan *plan, TimestampTz start,
+					   TimestampTz planned, pg_tz *zone)
 {
-	TimestampTz next = webhook_schedule_next(plan, 0, now, zone);
+	if (plan->interval == NULL || start == 0 || start >= planned ||
+		find_by_interval(plan->interval, start, planned - 1, zone) != planned)
+		return planned;
+	return start;
+}
 
-	/* An interval counts from the run before, but never further than itself. */
+TimestampTz
+webhook_schedule_correct(const WebhookPlan *plan, TimestampTz start,
+						 TimestampTz planned, TimestampTz now, pg_tz *zone)
+{
+	TimestampTz next;
+
+	start = webhook_schedule_start(plan, start, planned, zone);
+	next = webhook_schedule_next(plan, start, now, zone);
+	/* An interval stays as it was planned, but comes never later than it would. */
 	return plan->interval != NULL ? Min(planned, next) : next;
 }
 

@@ -8,7 +8,15 @@
 #ifndef WEBHOOK_SIGNATURE_H
 #define WEBHOOK_SIGNATURE_H
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
+
+/* One that has been rotated, and signs still. */
+typedef struct WebhookOldSecret
+{
+	char	   *secret;
+	TimestampTz until;
+} WebhookOldSecret;
 
 /* NULL if secret is right (whsec_ + base64 of 24 to 64 bytes), else why not. */
 extern const char *webhook_signature_check_secret(const char *secret);

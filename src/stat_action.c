@@ -47,7 +47,14 @@
 #define MIN_COUNT 1000
 #define MAX_TOTAL 50000
 
+/*
+ * Deliveries that are due and looked at whether they wait for another one of
+ * their record; any more are taken for ones that don't.
+ */
+#define MAX_LOOKS 20000
+
 #define COLUMNS 19
+#define IS_ORDERED COLUMNS		/* one more, for us */
 
 PG_FUNCTION_INFO_V1(stat_action);
 PG_FUNCTION_INFO_V1(stat_reset);
@@ -65,7 +72,7 @@ static const char *const actions_sql =
 " s.last_success_at, s.last_failure_at, s.last_error,"
 /* One of several workers may have met a success since. */
 " CASE WHEN s.last_success_at > s.failing_since THEN NULL"
-" ELSE s.failing_since END, s.reset_at"
+" ELSE s.failing_since END, s.reset_at, a.ordered"
 " FROM webhook.action a JOIN webhook.workflow w USING (workflow_id)"
 " LEFT JOIN (SELECT t.action_id, sum(t.succeeded)::bigint AS succeeded,"
 " sum(t.failed)::bigint AS failed, sum(t.attempts)::bigint AS attempts,"
@@ -91,25 +98,36 @@ typedef struct QueueScan
 {
 	Relation	log;
 	Relation	index;
+	Relation	ordered_index;	/* NULL: not there, or not wanted yet */
 	TupleTableSlot *slot;
+	TupleTableSlot *other_slot;
 	Oid			queued;			/* of the enum */
 	Oid			dispatched;
 	TimestampTz now;
+	int			looks;			/* see MAX_LOOKS */
 } QueueScan;
 
-/* False: the index is missing; webhook.health says so. */
+/* NULL: it is missing; webhook.health says so. */
+static Relation
+open_index(const char *name)
+{
+	Oid			index = get_relname_relid(name, get_namespace_oid("webhook", false));
+
+	if (!OidIsValid(index) || !get_index_isvalid(index))
+		return NULL;
+	return index_open(index, AccessShareLock);
+}
+
 static bool
 begin_queue(QueueScan *scan)
 {
-	Oid			log = webhook_catalog_relation(WEBHOOK_REL_LOG);
-	Oid			index = get_relname_relid("webhook_log_due_idx",
-										  get_namespace_oid("webhook", false));
-
-	if (!OidIsValid(index) || !get_index_isvalid(index))
+	scan->index = open_index("webhook_log_due_idx");
+	if (scan->index == NULL)
 		return false;
-	scan->log = table_open(log, AccessShareLock);
-	scan->index = index_open(index, AccessShareLock);
+	scan->log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG), AccessShareLock);
+	scan->ordered_index = open_index("webhook_log_ordered_idx");
 	scan->slot = table_slot_create(scan->log, NULL);
+	scan->other_slot = table_slot_create(scan->log, NULL);
 	scan->queued = webhook_log_status("Queued");
 	scan->dispatched = webhook_log_status("Dispatched");
 	scan->now = GetCurrentTimestamp();
@@ -120,8 +138,44 @@ static void
 end_queue(QueueScan *scan)
 {
 	ExecDropSingleTupleTableSlot(scan->slot);
+	ExecDropSingleTupleTableSlot(scan->other_slot);
+	if (scan->ordered_index != NULL)
+		index_close(scan->ordered_index, AccessShareLock);
 	index_close(scan->index, AccessShareLock);
 	table_close(scan->log, AccessShareLock);
+}
+
+/*
+ * Does the delivery in the slot, of an action that is ordered, wait until an
+ * earlier one of its record has ended?
+ */
+static bool
+is_held(QueueScan *queue, int32 action_id)
+{
+	IndexScanDesc scan;
+	ScanKeyData keys[3];
+	bool		isnull;
+	Datum		record_id = slot_getattr(queue->slot, LOG_RECORD_ID + 1, &isnull);
+	bool		is_found;
+
+	if (isnull || queue->ordered_index == NULL || queue->looks >= MAX_LOOKS ||
+		!DatumGetBool(slot_getattr(queue->slot, LOG_ORDERED + 1, &isnull)))
+		return false;
+	queue->looks++;
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(action_id));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+						   queue->ordered_index->rd_indcollation[1], F_TEXTEQ,
+						   record_id);
+	ScanKeyInit(&keys[2], 3, BTLessStrategyNumber, F_INT8LT,
+				slot_getattr(queue->slot, LOG_LOG_ID + 1, &isnull));
+	scan = webhook_index_beginscan(queue->log, queue->ordered_index,
+								   GetActiveSnapshot(), 3);
+	index_rescan(scan, keys, 3, NULL, 0);
+	is_found = index_getnext_slot(scan, BackwardScanDirection, queue->other_slot);
+	index_endscan(scan);
+	ExecClearTuple(queue->other_slot);
+	return is_found;
 }
 
 /*
@@ -129,7 +183,8 @@ end_queue(QueueScan *scan)
  * deliveries than were to be counted.
  */
 static bool
-fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nulls)
+fill_queue(QueueScan *queue, int32 action_id, bool ordered, int most,
+		   Datum *values, bool *nulls)
 {
 	IndexScanDesc scan;
 	ScanKeyData key;
@@ -138,6 +193,7 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 	int64		retrying = 0;
 	int			in_flight = webhook_shared_action_in_flight(action_id);
 	TimestampTz oldest_due = 0;
+	TimestampTz held = 0;		/* the last one that is */
 	bool		is_cut;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ,
@@ -163,11 +219,19 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 			queued++;
 		else
 			retrying++;
-		if (oldest_due == 0 && DatumGetTimestampTz(due) <= queue->now)
+		if (oldest_due != 0 || DatumGetTimestampTz(due) > queue->now)
+			continue;
+		if (ordered && is_held(queue, action_id))
+			held = DatumGetTimestampTz(due);
+		else
 			oldest_due = DatumGetTimestampTz(due);
 	}
 	index_endscan(scan);
 	ExecClearTuple(queue->slot);
+
+	/* What was not looked at may be. */
+	if (is_cut && oldest_due == 0)
+		oldest_due = held;
 
 	/* What is claimed and not yet sent waits still. */
 	values[0] = Int64GetDatum(queued + Max(dispatched - in_flight, 0));
@@ -181,7 +245,7 @@ fill_queue(QueueScan *queue, int32 action_id, int most, Datum *values, bool *nul
 
 /* All actions' queues: first a little of each, then more of the long ones. */
 static void
-fill_queues(int n, Datum (*values)[COLUMNS], bool (*nulls)[COLUMNS])
+fill_queues(int n, Datum (*values)[COLUMNS + 1], bool (*nulls)[COLUMNS + 1])
 {
 	QueueScan	queue = {0};
 	int		   *cut = palloc((n + 1) * sizeof(int));
@@ -192,13 +256,15 @@ fill_queues(int n, Datum (*values)[COLUMNS], bool (*nulls)[COLUMNS])
 		return;
 	for (int i = 0; i < n; i++)
 	{
-		if (fill_queue(&queue, DatumGetInt32(values[i][0]), MIN_COUNT,
+		if (fill_queue(&queue, DatumGetInt32(values[i][0]),
+					   DatumGetBool(values[i][IS_ORDERED]), MIN_COUNT,
 					   &values[i][4], &nulls[i][4]))
 			cut[n_cut++] = i;
 	}
 	most = n_cut == 0 ? 0 : Min(MAX_COUNT, MAX_TOTAL / n_cut);
 	for (int i = 0; i < n_cut && most > MIN_COUNT; i++)
-		(void) fill_queue(&queue, DatumGetInt32(values[cut[i]][0]), most,
+		(void) fill_queue(&queue, DatumGetInt32(values[cut[i]][0]),
+						  DatumGetBool(values[cut[i]][IS_ORDERED]), most,
 						  &values[cut[i]][4], &nulls[cut[i]][4]);
 	end_queue(&queue);
 }
@@ -319,8 +385,8 @@ stat_action(PG_FUNCTION_ARGS)
 	Oid			types[2] = {OIDOID, INT4OID};
 	Datum		args[2];
 	WebhookScope scope;
-	Datum		(*values)[COLUMNS];
-	bool		(*nulls)[COLUMNS];
+	Datum		(*values)[COLUMNS + 1];
+	bool		(*nulls)[COLUMNS + 1];
 	int			n;
 	Latency    *latencies;
 	int			n_latencies;

@@ -28,7 +28,8 @@ CREATE TABLE webhook.workflow (
 	enabled boolean NOT NULL DEFAULT true,
 	description text,
 	computed jsonb,
-	condition_sql text
+	condition_sql text,
+	counts_from timestamptz
 );
 COMMENT ON TABLE webhook.workflow IS 'workflows: a trigger, entry criteria and a recurrence on one module';
 COMMENT ON COLUMN webhook.workflow.workflow_id IS 'identifies the workflow: what webhook.create_workflow returned';
@@ -45,6 +46,7 @@ COMMENT ON COLUMN webhook.workflow.enabled IS 'false: queues nothing';
 COMMENT ON COLUMN webhook.workflow.description IS 'what the workflow is for';
 COMMENT ON COLUMN webhook.workflow.computed IS 'internal: related and computed values that owner_email needs, with the SQL that computes them';
 COMMENT ON COLUMN webhook.workflow.condition_sql IS 'internal: the condition as a run asks it, with all names qualified';
+COMMENT ON COLUMN webhook.workflow.counts_from IS 'internal: the moment from which an interval of days or months counts';
 CREATE INDEX workflow_module_idx ON webhook.workflow (module);
 
 -- No foreign keys: pg_restore loads these tables in any order, and in parallel.
@@ -95,15 +97,15 @@ CREATE TABLE webhook.action_secret (
 	action_id integer PRIMARY KEY,
 	password text,
 	signing_secret text,
-	previous_secret text,
-	previous_until timestamptz
+	previous_secrets text[],
+	previous_until timestamptz[]
 );
 COMMENT ON TABLE webhook.action_secret IS 'internal: passwords and signing secrets of actions; for superusers only';
 COMMENT ON COLUMN webhook.action_secret.action_id IS 'the action';
 COMMENT ON COLUMN webhook.action_secret.password IS 'password of Basic authentication';
 COMMENT ON COLUMN webhook.action_secret.signing_secret IS 'whsec_... and base64: requests are signed with it as Standard Webhooks say';
-COMMENT ON COLUMN webhook.action_secret.previous_secret IS 'the signing secret before webhook.rotate_secret';
-COMMENT ON COLUMN webhook.action_secret.previous_until IS 'until when requests are signed with that one, too';
+COMMENT ON COLUMN webhook.action_secret.previous_secrets IS 'the signing secrets before webhook.rotate_secret, the last one first';
+COMMENT ON COLUMN webhook.action_secret.previous_until IS 'until when requests are signed with each of them, too';
 -- No policy: not even pg_read_all_data reads them.
 ALTER TABLE webhook.action_secret ENABLE ROW LEVEL SECURITY;
 
@@ -428,7 +430,7 @@ COMMENT ON FUNCTION webhook.enable_action IS 'let an action queue and send, or n
 
 CREATE FUNCTION webhook.rotate_secret(action_id integer, new_secret text, overlap interval DEFAULT '24 hours') RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'rotate_secret';
-COMMENT ON FUNCTION webhook.rotate_secret IS 'sign with a new secret, and for the time of the overlap with the one before as well';
+COMMENT ON FUNCTION webhook.rotate_secret IS 'sign with a new secret, and for the time of the overlap with the one before as well; webhook.alter_action makes it the only one at once';
 
 -- ---------------------------------------------------------------------------
 -- Workflows as a document

@@ -104,11 +104,12 @@ is_scheduled(const WebhookWorkflow *workflow)
 	return strcmp(workflow->trigger, "schedule") == 0;
 }
 
-/* Fills next_run_at of a new schedule. */
+/* Fills next_run_at and counts_from of a new schedule. */
 static void
 check_schedule(WebhookWorkflow *workflow)
 {
 	workflow->next_run_at = 0;
+	workflow->counts_from = 0;
 	if (!is_scheduled(workflow))
 	{
 		if (workflow->schedule != NULL)
@@ -129,9 +130,13 @@ check_schedule(WebhookWorkflow *workflow)
 				 errmsg("recurrence \"change\" does not go with trigger \"schedule\""),
 				 errhint("A scheduled run sees no change: use \"every\" or \"first\".")));
 	if (workflow->enabled)
+	{
+		workflow->counts_from = GetCurrentTimestamp();
 		workflow->next_run_at =
-			webhook_schedule_next(webhook_schedule_parse(workflow->schedule), 0,
-								  GetCurrentTimestamp(), webhook_schedule_zone());
+			webhook_schedule_next(webhook_schedule_parse(workflow->schedule),
+								  workflow->counts_from, workflow->counts_from,
+								  webhook_schedule_zone());
+	}
 }
 
 /* Addresses that are written out: a placeholder's braces are soon forgotten. */
@@ -452,8 +457,7 @@ enable_workflow(PG_FUNCTION_ARGS)
 		workflow->enabled = PG_GETARG_BOOL(1);
 		check_schedule(workflow);
 	}
-	webhook_workflow_table_set_enabled(workflow->workflow_id, workflow->enabled,
-									   workflow->next_run_at);
+	webhook_workflow_table_set_enabled(workflow);
 	webhook_triggers_enable(workflow->module, workflow->workflow_id,
 							PG_GETARG_BOOL(1));
 	PG_RETURN_VOID();

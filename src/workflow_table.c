@@ -34,6 +34,16 @@ execute_sql(const char *sql, int n, const Oid *types, const Datum *values,
 	webhook_scope_leave(&scope);
 }
 
+/* 0: null */
+static TimestampTz
+read_time(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = webhook_statement_value(row, column, &isnull);
+
+	return isnull ? 0 : DatumGetTimestampTz(value);
+}
+
 static WebhookWorkflow *
 copy_workflow(uint64 row, MemoryContext context)
 {
@@ -54,16 +64,15 @@ copy_workflow(uint64 row, MemoryContext context)
 	workflow->computed = webhook_statement_copy_jsonb(row, 11, context);
 	workflow->schedule = webhook_statement_copy_text(row, 12, context);
 	workflow->condition_sql = webhook_statement_copy_text(row, 13, context);
-	workflow->next_run_at = DatumGetTimestampTz(webhook_statement_value(row, 14, &isnull));
-	if (isnull)
-		workflow->next_run_at = 0;
+	workflow->next_run_at = read_time(row, 14);
+	workflow->counts_from = read_time(row, 15);
 	return workflow;
 }
 
 #define SELECT_WORKFLOW \
 	"SELECT workflow_id, name, module::oid, trigger, condition, recurrence," \
 	" owner_email, owner::oid, enabled, description, computed," \
-	" schedule, condition_sql, next_run_at FROM webhook.workflow"
+	" schedule, condition_sql, next_run_at, counts_from FROM webhook.workflow"
 
 static List *
 read_workflows(const char *sql, int n, Oid *types, Datum *values)
@@ -121,18 +130,6 @@ webhook_workflow_table_lock_due(int32 workflow_id, TimestampTz planned_at)
 						   " AND enabled AND trigger = 'schedule' FOR UPDATE",
 						   2, types, values);
 	return found == NIL ? NULL : linitial(found);
-}
-
-void
-webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at)
-{
-	Oid			types[2] = {INT4OID, TIMESTAMPTZOID};
-	Datum		values[2];
-
-	values[0] = Int32GetDatum(workflow_id);
-	values[1] = TimestampTzGetDatum(next_run_at);
-	execute_sql("UPDATE webhook.workflow SET next_run_at = $2 WHERE workflow_id = $1",
-				2, types, values, NULL);
 }
 
 List *
@@ -214,11 +211,11 @@ webhook_workflow_table_delete(int32 workflow_id)
 }
 
 /* The row as parameters: $1 is workflow_id, $2 the name, and so on. */
-#define N_COLUMNS 13
+#define N_COLUMNS 14
 
 static const Oid column_types[N_COLUMNS] = {
 	INT4OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID,
-	TEXTOID, JSONBOID, TEXTOID, TEXTOID, TIMESTAMPTZOID
+	TEXTOID, JSONBOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID
 };
 
 static void
@@ -228,6 +225,15 @@ set_text(const char *text, Datum *value, char *null)
 		*null = 'n';
 	else
 		*value = CStringGetTextDatum(text);
+}
+
+static void
+set_time(TimestampTz time, Datum *value, char *null)
+{
+	if (time == 0)
+		*null = 'n';
+	else
+		*value = TimestampTzGetDatum(time);
 }
 
 static void
@@ -249,9 +255,8 @@ fill_columns(const WebhookWorkflow *workflow, Datum *values, char *nulls)
 		values[9] = JsonbPGetDatum(workflow->computed);
 	set_text(workflow->schedule, &values[10], &nulls[10]);
 	set_text(workflow->condition_sql, &values[11], &nulls[11]);
-	values[12] = TimestampTzGetDatum(workflow->next_run_at);
-	if (workflow->next_run_at == 0)
-		nulls[12] = 'n';
+	set_time(workflow->next_run_at, &values[12], &nulls[12]);
+	set_time(workflow->counts_from, &values[13], &nulls[13]);
 }
 
 int32
@@ -269,9 +274,9 @@ webhook_workflow_table_insert(const WebhookWorkflow *workflow)
 	webhook_statement_execute("INSERT INTO webhook.workflow (name, module,"
 							  " trigger, condition, recurrence, owner_email,"
 							  " owner, description, computed, schedule,"
-							  " condition_sql, next_run_at)"
+							  " condition_sql, next_run_at, counts_from)"
 							  " VALUES ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
-							  " $12, $13)"
+							  " $12, $13, $14)"
 							  " ON CONFLICT (name) DO NOTHING"
 							  " RETURNING workflow_id",
 							  N_COLUMNS, column_types, values, nulls);
@@ -292,7 +297,8 @@ webhook_workflow_table_update(const WebhookWorkflow *workflow)
 	execute_sql("UPDATE webhook.workflow SET module = $3, trigger = $4,"
 				" condition = $5, recurrence = $6, owner_email = $7,"
 				" description = $9, computed = $10, schedule = $11,"
-				" condition_sql = $12, next_run_at = $13 WHERE workflow_id = $1",
+				" condition_sql = $12, next_run_at = $13, counts_from = $14"
+				" WHERE workflow_id = $1",
 				N_COLUMNS, column_types, values, nulls);
 }
 
@@ -312,16 +318,28 @@ webhook_workflow_table_set_compiled(const WebhookWorkflow *workflow)
 }
 
 void
-webhook_workflow_table_set_enabled(int32 workflow_id, bool enabled,
-								   TimestampTz next_run_at)
+webhook_workflow_table_set_next(const WebhookWorkflow *workflow)
 {
-	Oid			types[3] = {INT4OID, BOOLOID, TIMESTAMPTZOID};
+	Oid			types[3] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[3];
-	char		nulls[3] = {' ', ' ', next_run_at == 0 ? 'n' : ' '};
+	char		nulls[3] = {' ', ' ', ' '};
 
-	values[0] = Int32GetDatum(workflow_id);
-	values[1] = BoolGetDatum(enabled);
-	values[2] = TimestampTzGetDatum(next_run_at);
-	execute_sql("UPDATE webhook.workflow SET enabled = $2, next_run_at = $3"
+	values[0] = Int32GetDatum(workflow->workflow_id);
+	set_time(workflow->next_run_at, &values[1], &nulls[1]);
+	set_time(workflow->counts_from, &values[2], &nulls[2]);
+	execute_sql("UPDATE webhook.workflow SET next_run_at = $2, counts_from = $3"
 				" WHERE workflow_id = $1", 3, types, values, nulls);
+}
+
+void
+webhook_workflow_table_set_enabled(const WebhookWorkflow *workflow)
+{
+	Oid			types[2] = {INT4OID, BOOLOID};
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(workflow->workflow_id);
+	values[1] = BoolGetDatum(workflow->enabled);
+	execute_sql("UPDATE webhook.workflow SET enabled = $2 WHERE workflow_id = $1",
+				2, types, values, NULL);
+	webhook_workflow_table_set_next(workflow);
 }

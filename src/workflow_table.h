@@ -24,6 +24,7 @@ typedef struct WebhookWorkflow
 	char	   *recurrence;
 	char	   *schedule;		/* NULL: none */
 	TimestampTz next_run_at;	/* 0: none */
+	TimestampTz counts_from;	/* 0: not known; see schedule.h */
 	char	   *owner_email;	/* NULL: none */
 	Oid			owner;
 	bool		enabled;
@@ -42,8 +43,8 @@ extern WebhookWorkflow *webhook_workflow_table_lock(const char *name);
 extern WebhookWorkflow *webhook_workflow_table_lock_due(int32 workflow_id,
 														TimestampTz planned_at);
 
-/* Plan its next run. */
-extern void webhook_workflow_table_set_next(int32 workflow_id, TimestampTz next_run_at);
+/* Plan its next run: next_run_at, counts_from. */
+extern void webhook_workflow_table_set_next(const WebhookWorkflow *workflow);
 
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
 extern List *webhook_workflow_table_find(List *modules);
@@ -62,8 +63,9 @@ extern void webhook_workflow_table_update(const WebhookWorkflow *workflow);
 
 /* What was compiled anew; whatever else others are changing stays. */
 extern void webhook_workflow_table_set_compiled(const WebhookWorkflow *workflow);
-extern void webhook_workflow_table_set_enabled(int32 workflow_id, bool enabled,
-											   TimestampTz next_run_at);
+
+/* The same, and whether it is enabled. */
+extern void webhook_workflow_table_set_enabled(const WebhookWorkflow *workflow);
 
 /* Forget which records a workflow of recurrence "first" has met. */
 extern void webhook_workflow_table_clear_seen(int32 workflow_id);

@@ -67,6 +67,8 @@ $node->safe_psql('postgres', 'UPDATE deal SET v = 102 WHERE id <= 2');
 ok(wait_for_sql($node, q{SELECT string_agg(status::text, ' ' ORDER BY log_id) FROM webhook.webhook_log
 	WHERE record_id IN ('1', '2') AND (record->>'v')::int > 100}, 'Failed Queued Success'),
 	'it holds up its own record, and no other');
+is($node->safe_psql('postgres', q{SELECT webhook.wait()}), 't', 'what waits for it is not due');
+is($node->safe_psql('postgres', "SELECT queued, retrying, oldest_due IS NULL FROM webhook.stat_action WHERE action_id = $action"), '1|1|t', 'nor is it in stat_action');
 turn_clock($node);
 ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE status <> 'Success'}, '0'),
 	'and then they go');
@@ -193,6 +195,13 @@ $request = ($receiver->requests('/signed'))[-1];
 is($receiver->header($request, 'webhook-signature'),
 	signature($request, 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYX') . ' ' . signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
 	'with the new secret and the one before');
+$node->safe_psql('postgres', "SELECT webhook.rotate_secret($action, 'whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYY', '1 ms')");
+$node->safe_psql('postgres', 'UPDATE deal SET v = 402 WHERE id = 1');
+ok(wait_for_delivery($node), 'signed after another rotation');
+$request = ($receiver->requests('/signed'))[-1];
+is($receiver->header($request, 'webhook-signature'),
+	signature($request, 'AAECAwQFBgcICQoLDA0ODxAREhMUFRYY') . ' ' . signature($request, 'MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'),
+	'each until its own overlap is over');
 
 $receiver->stop;
 $node->stop;

@@ -144,6 +144,52 @@ my $until = time + 5;
 $node->reload, Time::HiRes::sleep(0.2) while time < $until;
 my @failures = slurp_file($node->logfile, $offset) =~ /ERROR:  planning is forbidden/g;
 cmp_ok(scalar @failures, '<=', 2, 'and is not begun over and over');
-sql('DROP TRIGGER forbid ON webhook.workflow');
+sql(q{DROP TRIGGER forbid ON webhook.workflow; SELECT webhook.drop_workflow('stuck')});
+
+# An interval counts from where it began: the last of a month stays the last, an
+# hour that one day lacks is back on the next, a restart makes no difference; nor
+# does a run that comes late, but one that somebody has moved begins anew.
+set(q{webhook.timezone = 'Europe/Berlin'});
+my $ahead = 0;
+
+sub turn_to
+{
+	my ($moment) = @_;
+
+	$ahead = int(sql("SELECT extract(epoch FROM $moment)") - time);
+	set_clock($ahead);
+	$node->reload;
+	return;
+}
+
+sub next_at { return sql(q{SELECT to_char(next_run_at AT TIME ZONE 'Europe/Berlin', 'MM-DD HH24:MI') FROM webhook.workflow}) }
+
+# Turn the clock to the next run, or to so long after it; when does the one after come?
+sub run_next
+{
+	my ($late) = @_;
+	my $before = next_at();
+
+	turn_to(q{(SELECT next_run_at + interval '} . ($late || 0) . q{' FROM webhook.workflow)});
+	wait_for_sql($node, qq{SELECT to_char(next_run_at AT TIME ZONE 'Europe/Berlin', 'MM-DD HH24:MI') <> '$before' FROM webhook.workflow});
+	return next_at();
+}
+
+my $year = 1 + sql(q{SELECT extract(year FROM now())});
+$year++ if $year % 4 == 0;
+turn_to("timestamptz '$year-01-31 02:30:20 Europe/Berlin'");
+create('last', '1 month', 'true');
+is_deeply([ next_at(), run_next() ], [ '02-28 02:30', '03-31 02:30' ], 'months');
+$node->stop;
+start_with_clock($node, $ahead);
+is_deeply([ run_next(), run_next('50 days') ], [ '04-30 02:30', '06-30 02:30' ], 'and on');
+sql(q{UPDATE webhook.workflow SET next_run_at = next_run_at - interval '1 day'});
+is_deeply([ run_next(), run_next() ], [ '07-29 02:30', '08-29 02:30' ], 'and from another day');
+sql(q{SELECT webhook.drop_workflow('last')});
+
+my $day = sql(qq{SELECT d::date FROM generate_series('$year-03-25'::timestamp, '$year-03-31', '1 day') d WHERE extract(dow FROM d) = 6});
+turn_to("timestamptz '$day 02:30:20 Europe/Berlin'");
+create('daily', '1 day', 'true');
+like(join(', ', next_at(), run_next()), qr/^[0-9-]+ 03:30, [0-9-]+ 02:30$/, 'days');
 $node->stop;
 done_testing();
