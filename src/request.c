@@ -26,6 +26,9 @@
  */
 #define MAX_HEAD (512 * 1024)
 
+/* What a URL's literal parts keep as it is, beside letters and digits. */
+#define ASCII_SIGNS	"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
 /* Parts of names of headers whose values are nobody's business. */
 static const char *const secret_words[] = {
 	"authorization", "cookie", "token", "secret", "password", "api-key",
@@ -37,6 +40,22 @@ static void
 encode_for_url(StringInfo out, const char *value, int len)
 {
 	webhook_text_percent(out, value, len, "-._~", 0);
+}
+
+/*
+ * RFC 3987, section 3.1: letters beyond ASCII go over the wire percent-encoded,
+ * and many a receiver refuses them otherwise.  Those of the host are libcurl's to
+ * translate, by IDNA.
+ */
+static void
+append_encoded(StringInfo out, const char *url)
+{
+	const char *path = strstr(url, "://");
+
+	path = path == NULL ? url : path + 3;
+	path += strcspn(path, "/?#");
+	appendBinaryStringInfo(out, url, path - url);
+	webhook_text_percent(out, path, strlen(path), ASCII_SIGNS, 0);
 }
 
 static bool
@@ -123,6 +142,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 {
 	WebhookRequest *request = palloc0(sizeof(WebhookRequest));
 	StringInfoData text;
+	StringInfoData url;
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -130,7 +150,9 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 
 	initStringInfo(&text);
 	webhook_template_fill(action->url_template, event, encode_for_url, &text);
-	request->url = webhook_utf8(text.data, text.len);
+	initStringInfo(&url);
+	append_encoded(&url, text.data);
+	request->url = webhook_utf8(url.data, url.len);
 	webhook_url_check_filled(action->url_template, request->url);
 
 	forboth(lc, action->header_names, lc2, action->header_templates)

@@ -36,12 +36,14 @@ done
 url=http://127.0.0.1:$(cat "$work/out/port")
 echo "    $url"
 
-python3 test/lib/mail_server.py --no-stdin --port-file "$work/out/mail_port" --log "$work/out/mails" &
+# Left running, it holds no pipe of whoever reads this.
+python3 test/lib/mail_server.py --no-stdin --port-file "$work/out/mail_port" --log "$work/out/mails" >"$work/out/mail_server.log" 2>&1 &
 for i in $(seq 100); do
 	[ ! -s "$work/out/mail_port" ] || break
 	sleep 0.05
 done
-sql -d postgres -c "ALTER SYSTEM SET webhook.smtp_url = 'smtp://localhost:$(cat "$work/out/mail_port")'" \
+mail_port=$(cat "$work/out/mail_port") || { cat "$work/out/mail_server.log"; exit 1; }
+sql -d postgres -c "ALTER SYSTEM SET webhook.smtp_url = 'smtp://localhost:$mail_port'" \
 	-c "ALTER SYSTEM SET webhook.smtp_from = 'CRM <crm@example.com>'" -c 'SELECT pg_reload_conf()' -o /dev/null
 
 title "A small CRM, and four workflows on it"

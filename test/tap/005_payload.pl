@@ -137,13 +137,13 @@ $node->safe_psql('postgres', q{
 		PARTITION BY RANGE ("Close Date");
 	CREATE TABLE "Odd schema".y2026 PARTITION OF "Odd schema"."Deal Item" FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 	SELECT webhook.create_workflow('odd', '"Odd schema"."Deal Item"', 'create', '"Deal No" > 1');
-	SELECT webhook.create_action('odd', 'send', '} . $receiver->url('/items/${"Deal No"}/${"Close Date"}') . q{', 'PUT', 'XML',
+	SELECT webhook.create_action('odd', 'send', '} . $receiver->url('/items/für/${"Deal No"}/${"Close Date"}?Größe=${"a ""b"""}&%41[]') . q{', 'PUT', 'XML',
 		headers => '{"X-Event": "${webhook.operation} of ${webhook.record_id}", "Accept": "text/xml"}');
-	INSERT INTO "Odd schema"."Deal Item" VALUES (1, '2026-05-05', 'x'), (2, '2026-05-05', 'x')});
+	INSERT INTO "Odd schema"."Deal Item" VALUES (1, '2026-05-05', 'x'), (2, '2026-05-05', 'ü')});
 ok(wait_for_delivery($node), 'delivered');
 my $request = ($receiver->requests('/items'))[-1];
 is($request->{method}, 'PUT', 'PUT');
-is($request->{path}, '/items/2/2026-05-05', 'values in the URL');
+is($request->{path}, '/items/f%C3%BCr/2/2026-05-05?Gr%C3%B6%C3%9Fe=%C3%BC&%41[]', 'values in the URL, and letters beyond ASCII');
 is($receiver->header($request, 'X-Event'), 'INSERT of (2,2026-05-05)', 'a header of the action');
 is($receiver->header($request, 'Accept'), 'text/xml', 'another');
 is($node->safe_psql('postgres', q{SELECT module FROM webhook.webhook_log WHERE record_id LIKE '(%'}),
