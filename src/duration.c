@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * duration.c
- *	  Durations in settings.
+ *	  Durations in settings, and of actions.
  *
  * Runs in every process; in the postmaster, too, so that no error is raised.
  *
@@ -12,6 +12,8 @@
 #include <math.h>
 
 #include "duration.h"
+
+#define FOREVER_US (INT64CONST(1000) * 366 * USECS_PER_DAY)
 
 /* The words for units that PostgreSQL's settings and intervals know. */
 static const struct
@@ -119,4 +121,13 @@ webhook_duration_parse(const char **text, int64 *usecs)
 	}
 	*usecs = (int64) rint(sum);
 	return true;
+}
+
+int64
+webhook_duration_of_interval(const Interval *interval)
+{
+	double		usecs = interval->time +
+		(interval->day + interval->month * (double) DAYS_PER_MONTH) * USECS_PER_DAY;
+
+	return (int64) Max(Min(usecs, FOREVER_US), -FOREVER_US);
 }

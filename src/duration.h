@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * duration.h
- *	  Durations in settings.
+ *	  Durations in settings, and of actions.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,5 +18,11 @@
  * Raises no error.
  */
 extern bool webhook_duration_parse(const char **text, int64 *usecs);
+
+/*
+ * Microseconds of an interval.  Added to a moment they still give one: what is
+ * longer, or infinite, is cut.
+ */
+extern int64 webhook_duration_of_interval(const Interval *interval);
 
 #endif							/* WEBHOOK_DURATION_H */
