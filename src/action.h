@@ -54,14 +54,6 @@ extern WebhookAction *webhook_action_load(int32 action_id);
 extern struct WebhookActionRow *webhook_action_lock(int32 action_id);
 
 /*
- * Raise an error, with the action in its context, if what the action says does
- * not fit the module: a column that it does not have, or no primary key for an
- * ordered action.  Related and computed values that have to be found anew are
- * stored.
- */
-extern void webhook_action_fit(int32 action_id, Oid module);
-
-/*
  * Called with the arguments of alter_action: everything becomes as it is given,
  * as in create_action, but for secrets.
  */

@@ -13,12 +13,12 @@
 #include "postgres.h"
 
 #include <fcntl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "answer.h"
 #include "mb/pg_wchar.h"
 #include "resolver.h"
+#include "retry_after.h"
 #include "settings.h"
 #include "utils/memutils.h"
 
@@ -534,40 +534,6 @@ keep_body(WebhookTransfer *t)
 	send->response_len = t->body_len;
 }
 
-int64
-webhook_answer_parse_retry_after(const char *value, int64 now)
-{
-	char	   *end;
-	int64		seconds = strtol(value, &end, 10);
-	time_t		date;
-
-	if (end != value && end[strspn(end, " \t")] == '\0')
-		return Max(seconds, -1);
-	date = curl_getdate(value, NULL);
-	return date < 0 ? -1 : Max((int64) date - now, -1);
-}
-
-/*
- * Seconds of Retry-After: a number, or a date (RFC 9110); -1: none.  Newer
- * libcurls give no more than six hours for it themselves.
- */
-static int64
-get_retry_after(WebhookTransfer *t)
-{
-#ifdef HAVE_HEADERS
-	struct curl_header *header;
-
-	if (curl_easy_header(t->easy, "Retry-After", 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
-		return -1;
-	return webhook_answer_parse_retry_after(header->value, time(NULL));
-#else
-	curl_off_t	seconds = 0;
-
-	return curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &seconds) == CURLE_OK &&
-		seconds > 0 ? seconds : -1;
-#endif
-}
-
 void
 webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 {
@@ -600,5 +566,5 @@ webhook_answer_judge(WebhookTransfer *t, CURLcode result)
 	if (t->status < 200 || t->status > 299)
 		send->error = format_status(send->context, t->status);
 	if (t->status == 429 || t->status == 503)
-		send->retry_after = get_retry_after(t);
+		send->retry_after = webhook_retry_after_get(t);
 }

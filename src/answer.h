@@ -12,12 +12,6 @@
 
 /* Neither raises an error. */
 
-/*
- * Seconds that the value of a Retry-After header asks for, a number or a date
- * (RFC 9110, 10.2.3); now is a Unix time.  -1: neither, or gone by.
- */
-extern int64 webhook_answer_parse_retry_after(const char *value, int64 now);
-
 /* Fill in what curl's result makes of the request, but for its duration. */
 extern void webhook_answer_judge(WebhookTransfer *transfer, CURLcode result);
 

@@ -66,15 +66,20 @@
 	" FROM due WHERE l.ctid = due.tid AND l.tableoid = due.rel RETURNING" CLAIMED
 
 /*
- * No later one of the same record is under way: what had ended has been queued
- * again meanwhile, which its retry_at tells.
+ * No later one of the same record is under way.  What had ended has been queued
+ * again meanwhile, which its retry_at tells: any of them may be.  What a run has
+ * queued, which locks no record, comes late where it was committed after those of a
+ * writer: then it is the next one that may be.
  */
-#define IS_ALONE \
-	" CASE WHEN NOT q.ordered OR q.retry_at <= q.queued_at THEN true" \
-	" ELSE NOT EXISTS (SELECT FROM webhook.webhook_log f" \
-	" WHERE f.ordered AND f.retry_at IS NOT NULL" \
+#define LATER_OF_RECORD \
+	" FROM webhook.webhook_log f WHERE f.ordered AND f.retry_at IS NOT NULL" \
 	" AND f.action_id = q.action_id AND f.record_id = q.record_id" \
-	" AND f.log_id > q.log_id AND f.status = 'Dispatched') END"
+	" AND f.log_id > q.log_id"
+#define IS_ALONE \
+	" CASE WHEN NOT q.ordered THEN true" \
+	" WHEN q.retry_at <= q.queued_at THEN (SELECT f.status" LATER_OF_RECORD \
+	" ORDER BY f.log_id LIMIT 1) IS DISTINCT FROM 'Dispatched'" \
+	" ELSE NOT EXISTS (SELECT" LATER_OF_RECORD " AND f.status = 'Dispatched') END"
 
 /* Of a record's many, the first one is asked whether it is alone. */
 static const char *const claim_sql = CLAIM("");

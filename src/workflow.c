@@ -13,7 +13,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "action.h"
+#include "action_check.h"
 #include "action_table.h"
 #include "catalog.h"
 #include "commands/trigger.h"

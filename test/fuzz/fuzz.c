@@ -18,13 +18,13 @@
 
 #include "access/xact.h"
 #include "address.h"
-#include "answer.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "payload.h"
+#include "retry_after.h"
 #include "schedule.h"
 #include "template.h"
 #include "utils/array.h"
@@ -156,7 +156,7 @@ fuzz_networks(const char *text)
 static void
 fuzz_retry_after(const char *text)
 {
-	PROMISE(webhook_answer_parse_retry_after(text, 1800000000) >= -1);
+	PROMISE(webhook_retry_after_parse(text, 1800000000) >= -1);
 }
 
 static void

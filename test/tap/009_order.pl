@@ -171,6 +171,20 @@ is(scalar(grep { $at[$_]{time} < $at[ $_ - 1 ]{time} + 1.49 } 1 .. $#at), 0, 'ea
 cmp_ok($at[2]{time} - $at[1]{time}, '<', 12, 'and soon');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
+# Nor does what a run, which locks no record, has queued before that one and committed after it.
+$action = action('/slow?ms=1500&run', 'ordered => true');
+my $run = $node->background_psql('postgres');
+$run->query_safe(q{BEGIN; SELECT webhook.run_workflow('deals')});
+$node->safe_psql('postgres', 'UPDATE deal SET v = 306 WHERE id = 1');
+ok(wait_for_sql($node, "SELECT string_agg(status::text, ' ' ORDER BY log_id) FROM webhook.webhook_log WHERE action_id = $action", 'Dispatched'), 'a writer\'s is under way');
+$run->query_safe('COMMIT');
+$run->quit;
+ok(wait_for_delivery($node), 'so is the run\'s, by and by');
+@at = grep { $_->{body} =~ /"id": 1,/ } sort { $a->{time} <=> $b->{time} } $receiver->requests('/slow?ms=1500&run');
+is(join(' ', map { $_->{body} =~ /"v": (\d+)/ } @at), '306 305', 'in the order of their commits');
+cmp_ok($at[1]{time} - $at[0]{time}, '>=', 1.49, 'one after the other');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
 # Signatures, checked by another implementation of HMAC, and two of them while
 # a secret is rotated.
 $action = action('/signed', q{signing_secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'});
