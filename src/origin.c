@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "argument.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -130,6 +131,7 @@ resume(PG_FUNCTION_ARGS)
 {
 	WebhookScope scope;
 
+	webhook_argument_require(fcinfo, 0, "discard_queue");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	execute("LOCK TABLE webhook.origin IN SHARE ROW EXCLUSIVE MODE");
