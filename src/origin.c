@@ -89,17 +89,17 @@ webhook_origin_note(void)
 	webhook_scope_leave(&scope);
 }
 
-/* What was inherited ends here. */
+/* Whatever is queued ends here: what was inherited can't be told from the rest. */
 static void
 discard(void)
 {
 	execute("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 			" completed_at = clock_timestamp(),"
-			" error = 'discarded: it was inherited from the database that this one is a copy of'"
+			" error = 'discarded: it was inherited from the database that this one is a copy of, or queued before webhook.resume'"
 			" WHERE retry_at IS NOT NULL");
 	execute("UPDATE webhook.mail_log SET status = 'Failed', retry_at = NULL,"
 			" completed_at = clock_timestamp(),"
-			" error = 'discarded: it was inherited from the database that this one is a copy of'"
+			" error = 'discarded: it was inherited from the database that this one is a copy of, or queued before webhook.resume'"
 			" WHERE retry_at IS NOT NULL");
 	execute("DELETE FROM webhook.mail_note");
 	execute("DELETE FROM webhook.mail_digest");
@@ -124,7 +124,7 @@ advance_sequences(void)
 
 /*
  * webhook.resume(discard_queue) returns void
- *		Let a copy send; discard_queue: but not what it inherited.
+ *		Let a copy send; discard_queue: but not what is queued so far.
  */
 Datum
 resume(PG_FUNCTION_ARGS)

@@ -123,7 +123,7 @@ check_origin(void)
 				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
 						webhook_slot_number(), get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
-				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
+				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what is queued so far.")));
 	}
 	else
 		ereport(LOG,

@@ -464,7 +464,7 @@ COMMENT ON FUNCTION webhook.test IS 'send an action for a record as it is now, o
 
 CREATE FUNCTION webhook.resume(discard_queue boolean DEFAULT false) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'resume';
-COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: and give up what it inherited. For superusers, and whom they grant it to';
+COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: and give up all that is queued so far, inherited or its own. For superusers, and whom they grant it to';
 
 CREATE FUNCTION webhook.wait(timeout interval DEFAULT '10 s') RETURNS boolean
 LANGUAGE C VOLATILE SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'wait';
@@ -523,7 +523,7 @@ COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
 COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
 COMMENT ON COLUMN webhook.stat_action.succeeded IS 'deliveries that were answered 2xx, since reset_at';
-COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at; not those that failed when they were queued, which webhook.health tells of';
+COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that the workers gave up, since reset_at; not those that failed when they were queued, or were canceled, discarded or dropped: webhook.report counts them all, webhook.health tells of them';
 COMMENT ON COLUMN webhook.stat_action.attempts IS 'requests made, since reset_at';
 COMMENT ON COLUMN webhook.stat_action.p50 IS 'half of the last hour''s requests were quicker; exact to a fifth';
 COMMENT ON COLUMN webhook.stat_action.p95 IS '95 % of the last hour''s requests were quicker';
@@ -1066,7 +1066,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION webhook.report IS 'what came of the deliveries that were queued in the last while, drawn for psql: a line an action';
+COMMENT ON FUNCTION webhook.report IS 'what came of the deliveries that were queued in the last while, drawn for psql: a line an action; failed is whatever has ended without success, be it that it was canceled';
 
 -- ---------------------------------------------------------------------------
 -- Triggers
