@@ -113,3 +113,19 @@ SELECT status, error, retry_at FROM webhook.webhook_log ORDER BY log_id;
 SELECT count(*) FROM webhook.action WHERE action_id = :item_id;
 DROP TABLE deal, item, note;
 TRUNCATE webhook.webhook_log;
+
+-- what does something does not do nothing for a null
+DO $$
+DECLARE
+	call text;
+BEGIN
+	FOREACH call IN ARRAY ARRAY['enable_action(NULL)', 'enable_action(1, NULL)', 'drop_action(NULL)', 'rotate_secret(1, NULL)', 'rotate_secret(1, ''x'', NULL)',
+		'enable_workflow(''x'', NULL)', 'run_workflow(NULL)', 'import(NULL)', 'retry(NULL)', 'cancel(NULL)', 'preview(1, NULL)', 'test(NULL, ''1'')', 'resume(NULL)', 'wait(NULL)'] LOOP
+		BEGIN
+			EXECUTE 'SELECT FROM webhook.' || call;
+			RAISE NOTICE '% does nothing', call;
+		EXCEPTION WHEN null_value_not_allowed THEN
+			RAISE NOTICE '%: %', call, SQLERRM;
+		END;
+	END LOOP;
+END $$;

@@ -13,6 +13,7 @@
 #include "action.h"
 #include "action_check.h"
 #include "action_table.h"
+#include "argument.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "duration.h"
@@ -160,10 +161,7 @@ create_action(PG_FUNCTION_ARGS)
 	WebhookActionRow row = {0};
 	WebhookWorkflow *workflow;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("workflow must not be null")));
+	webhook_argument_require(fcinfo, 0, "workflow");
 	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	row.workflow_id = workflow->workflow_id;
 	row.module = workflow->module;
@@ -194,10 +192,7 @@ alter_action(PG_FUNCTION_ARGS)
 {
 	WebhookActionRow *row;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("action_id must not be null")));
+	webhook_argument_require(fcinfo, 0, "action_id");
 	row = webhook_action_lock(PG_GETARG_INT32(0));
 	take_arguments(fcinfo, row, true);
 	webhook_action_check(row);
@@ -230,6 +225,7 @@ webhook_action_replace(PG_FUNCTION_ARGS)
 Datum
 drop_action(PG_FUNCTION_ARGS)
 {
+	webhook_argument_require(fcinfo, 0, "action_id");
 	webhook_action_table_delete(webhook_action_lock(PG_GETARG_INT32(0))->action_id);
 	PG_RETURN_VOID();
 }
@@ -238,8 +234,11 @@ drop_action(PG_FUNCTION_ARGS)
 Datum
 enable_action(PG_FUNCTION_ARGS)
 {
-	WebhookActionRow *row = webhook_action_lock(PG_GETARG_INT32(0));
+	WebhookActionRow *row;
 
+	webhook_argument_require(fcinfo, 0, "action_id");
+	webhook_argument_require(fcinfo, 1, "enabled");
+	row = webhook_action_lock(PG_GETARG_INT32(0));
 	row->enabled = PG_GETARG_BOOL(1);
 	webhook_action_table_update(row);
 	PG_RETURN_VOID();

@@ -8,6 +8,7 @@
 #ifndef WEBHOOK_ACTION_TABLE_H
 #define WEBHOOK_ACTION_TABLE_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"

@@ -14,6 +14,7 @@
 
 #include "access/table.h"
 #include "action.h"
+#include "argument.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commit.h"
@@ -140,6 +141,7 @@ retry(PG_FUNCTION_ARGS)
 	char	   *state;
 	WebhookScope scope;
 
+	webhook_argument_require(fcinfo, 0, "log_id");
 	check_rights(log_id);
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	webhook_recompute_one(log_id);
@@ -178,6 +180,7 @@ cancel(PG_FUNCTION_ARGS)
 	int64		log_id = PG_GETARG_INT64(0);
 	char	   *state;
 
+	webhook_argument_require(fcinfo, 0, "log_id");
 	check_rights(log_id);
 	/* CASE: see claim.c. */
 	state = change_delivery(log_id,
@@ -351,7 +354,7 @@ format_headers(const WebhookRequest *request, const WebhookAction *action)
 Datum
 preview(PG_FUNCTION_ARGS)
 {
-	WebhookAction *action = load_action(PG_GETARG_INT32(0));
+	WebhookAction *action;
 	WebhookEvent event = {0};
 	WebhookRecord record;
 	WebhookRequest *request;
@@ -359,6 +362,9 @@ preview(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	bool		nulls[4] = {false};
 
+	webhook_argument_require(fcinfo, 0, "action_id");
+	webhook_argument_require(fcinfo, 1, "record_id");
+	action = load_action(PG_GETARG_INT32(0));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 
@@ -391,7 +397,7 @@ preview(PG_FUNCTION_ARGS)
 Datum
 test(PG_FUNCTION_ARGS)
 {
-	WebhookAction *action = load_action(PG_GETARG_INT32(0));
+	WebhookAction *action;
 	Oid			types[8] = {INT4OID, INT4OID, OIDOID, TEXTOID, JSONBOID, OIDOID,
 	BOOLOID, JSONBOID};
 	Datum		values[8];
@@ -401,6 +407,9 @@ test(PG_FUNCTION_ARGS)
 	WebhookScope scope;
 	char	   *log_id = NULL;
 
+	webhook_argument_require(fcinfo, 0, "action_id");
+	webhook_argument_require(fcinfo, 1, "record_id");
+	action = load_action(PG_GETARG_INT32(0));
 	if (!action->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -494,6 +503,7 @@ wait(PG_FUNCTION_ARGS)
 	uint32		wait_event = webhook_wait_event_new("WebhookWait");
 	Oid			types[1] = {TIMESTAMPTZOID};
 
+	webhook_argument_require(fcinfo, 0, "timeout");
 	deadline = DirectFunctionCall2(timestamptz_pl_interval,
 								   TimestampTzGetDatum(GetCurrentTimestamp()),
 								   PG_GETARG_DATUM(0));

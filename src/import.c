@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "action.h"
+#include "argument.h"
 #include "catalog/pg_type.h"
 #include "document.h"
 #include "fmgr.h"
@@ -365,6 +366,7 @@ import(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell   *lc;
 
+	webhook_argument_require(fcinfo, 0, "document");
 	InitMaterializedSRF(fcinfo, 0);
 	webhook_document_check(PG_GETARG_DATUM(0));
 	foreach(lc, webhook_document_workflows(PG_GETARG_DATUM(0)))

@@ -21,6 +21,7 @@
 #include "places.h"
 #include "settings.h"
 #include "shared_action.h"
+#include "slot.h"
 #include "storage/ipc.h"
 #include "subtransaction.h"
 #include "text.h"
@@ -276,6 +277,21 @@ get_limit(const WebhookLane *lane)
 	return webhook_max_in_flight_per_action;
 }
 
+/*
+ * What waits for its turn can be canceled as long as it is not claimed.  Of several
+ * workers, the next one claims only where the one before has not sent.
+ */
+TimestampTz
+webhook_lane_claim_at(const WebhookLane *lane, TimestampTz now)
+{
+	int			rate = lane->action == NULL ? 0 : lane->action->rate_limit;
+
+	if (rate == 0 || rate * PREFETCH_US >= USECS_PER_SEC)
+		return now;
+	return webhook_shared_action_moment(lane->action_id, rate, now) +
+		(2 * webhook_slot_number() - 1) * PREFETCH_US;
+}
+
 int
 webhook_lane_appetite(WebhookLane *lane, int budget)
 {
@@ -289,7 +305,7 @@ webhook_lane_appetite(WebhookLane *lane, int budget)
 	if (lane->n_ready > prefetch / 2)
 		return 0;
 	if (lane->action != NULL && lane->action->rate_limit > 0)
-		prefetch = Min(prefetch, lane->action->rate_limit / 40 + 1);
+		prefetch = Min(prefetch, (int) (lane->action->rate_limit * PREFETCH_US / USECS_PER_SEC));
 	appetite = Max(get_limit(lane) - lane->in_flight, 0) + prefetch - lane->n_ready;
 	if (lane->action != NULL && lane->action->rate_limit > 0)
 		appetite = Min(appetite, prefetch + 1 - lane->n_ready);

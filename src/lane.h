@@ -88,7 +88,13 @@ extern void webhook_lane_look_at(WebhookLane *lane, TimestampTz retry_at);
  */
 extern bool webhook_lane_load(WebhookLane *lane);
 
-/* How many deliveries to claim now; 0: none. */
+/*
+ * From when on it claims: that of an action with a low rate limit not long
+ * before its next request may go.
+ */
+extern TimestampTz webhook_lane_claim_at(const WebhookLane *lane, TimestampTz now);
+
+/* How many deliveries to claim then; 0: none. */
 extern int	webhook_lane_appetite(WebhookLane *lane, int budget);
 
 /* Set the prefetch by what was completed in the time since the last turn. */

@@ -372,17 +372,21 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 	if (digest->n > (int64) SPI_processed)
 		appendStringInfo(&body, "  and " INT64_FORMAT " more\n",
 						 digest->n - (int64) SPI_processed);
-	appendStringInfoString(&body, "\nTo look further:\n");
+	if (is_final)
+		appendStringInfoString(&body, "\nNothing more is done by itself.");
+	else
+		appendStringInfoString(&body, "\nWhat has a time above is tried again by itself.");
+	appendStringInfoString(&body, " To look further, in the database:\n");
 	if (digest->n == 1)
 		appendStringInfo(&body,
 						 "  SELECT * FROM webhook.webhook_log WHERE log_id = %s;\n"
 						 "  SELECT * FROM webhook.webhook_attempt WHERE log_id = %s;\n"
-						 "To send it again now, once it has ended:\n"
+						 "To send it again at once, when the receiver is right again:\n"
 						 "  SELECT webhook.retry(%s);\n", first_log, first_log, first_log);
 	else
 		appendStringInfo(&body,
 						 "  SELECT * FROM webhook.webhook_log WHERE action_id = %d AND status = 'Failed';\n"
-						 "To send all of them again now:\n"
+						 "To send all that failed again at once, when the receiver is right again:\n"
 						 "  SELECT webhook.retry_failed(%d);\n",
 						 digest->action_id, digest->action_id);
 	return body.data;

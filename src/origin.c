@@ -21,6 +21,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "argument.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -88,17 +89,17 @@ webhook_origin_note(void)
 	webhook_scope_leave(&scope);
 }
 
-/* What was inherited ends here. */
+/* Whatever is queued ends here: what was inherited can't be told from the rest. */
 static void
 discard(void)
 {
 	execute("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 			" completed_at = clock_timestamp(),"
-			" error = 'discarded: it was inherited from the database that this one is a copy of'"
+			" error = 'discarded: it was inherited from the database that this one is a copy of, or queued before webhook.resume'"
 			" WHERE retry_at IS NOT NULL");
 	execute("UPDATE webhook.mail_log SET status = 'Failed', retry_at = NULL,"
 			" completed_at = clock_timestamp(),"
-			" error = 'discarded: it was inherited from the database that this one is a copy of'"
+			" error = 'discarded: it was inherited from the database that this one is a copy of, or queued before webhook.resume'"
 			" WHERE retry_at IS NOT NULL");
 	execute("DELETE FROM webhook.mail_note");
 	execute("DELETE FROM webhook.mail_digest");
@@ -123,13 +124,14 @@ advance_sequences(void)
 
 /*
  * webhook.resume(discard_queue) returns void
- *		Let a copy send; discard_queue: but not what it inherited.
+ *		Let a copy send; discard_queue: but not what is queued so far.
  */
 Datum
 resume(PG_FUNCTION_ARGS)
 {
 	WebhookScope scope;
 
+	webhook_argument_require(fcinfo, 0, "discard_queue");
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	execute("LOCK TABLE webhook.origin IN SHARE ROW EXCLUSIVE MODE");

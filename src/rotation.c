@@ -11,6 +11,7 @@
 
 #include "action.h"
 #include "action_table.h"
+#include "argument.h"
 #include "duration.h"
 #include "fmgr.h"
 #include "signature.h"
@@ -62,11 +63,18 @@ keep_secrets(WebhookActionRow *row, const char *secret, int64 overlap)
 Datum
 rotate_secret(PG_FUNCTION_ARGS)
 {
-	WebhookActionRow *row = webhook_action_lock(PG_GETARG_INT32(0));
-	char	   *secret = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Interval   *overlap = PG_GETARG_INTERVAL_P(2);
-	const char *problem = webhook_signature_check_secret(secret);
+	WebhookActionRow *row;
+	char	   *secret;
+	Interval   *overlap;
+	const char *problem;
 
+	webhook_argument_require(fcinfo, 0, "action_id");
+	webhook_argument_require(fcinfo, 1, "new_secret");
+	webhook_argument_require(fcinfo, 2, "overlap");
+	row = webhook_action_lock(PG_GETARG_INT32(0));
+	secret = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	overlap = PG_GETARG_INTERVAL_P(2);
+	problem = webhook_signature_check_secret(secret);
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "argument.h"
 #include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
@@ -178,6 +179,7 @@ run_workflow(PG_FUNCTION_ARGS)
 {
 	WebhookWorkflow *workflow;
 
+	webhook_argument_require(fcinfo, 0, "name");
 	workflow = webhook_workflow_table_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!workflow->enabled)
 		ereport(ERROR,

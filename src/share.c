@@ -155,6 +155,12 @@ is_hungry(const WebhookLane *lane)
 	return lane->has_backlog || has_successors(lane);
 }
 
+static bool
+may_claim(const WebhookLane *lane, TimestampTz now)
+{
+	return is_hungry(lane) && webhook_lane_claim_at(lane, now) <= now;
+}
+
 /* One lane's share; its deliveries are appended to claimed. */
 static void
 claim_lane(WebhookLane *lane, TimestampTz now, int budget, List **claimed)
@@ -241,7 +247,7 @@ webhook_share_claim(TimestampTz now)
 
 		lane->is_served = false;
 		webhook_places_review(lane, now);
-		if (is_hungry(lane))
+		if (may_claim(lane, now))
 			n_hungry[lane->trust]++;
 	}
 	dlist_foreach(iter, lanes)
@@ -250,7 +256,7 @@ webhook_share_claim(TimestampTz now)
 		int			n_before = list_length(claimed);
 		int			budget = Min(get_budget() - n_before, budgets[lane->trust]);
 
-		if (!is_hungry(lane))
+		if (!may_claim(lane, now))
 			continue;
 		if (budget > 0)
 			claim_lane(lane, now,
@@ -301,15 +307,16 @@ webhook_share_forget(void)
 	has_backlog = false;
 }
 
-bool
-webhook_share_is_hungry(void)
+TimestampTz
+webhook_share_hungry_at(TimestampTz now)
 {
 	dlist_iter	iter;
 	int			budget = get_budget();
 	int			budgets[WEBHOOK_N_TRUST];
+	TimestampTz first = DT_NOEND;
 
 	if (!has_backlog || !webhook_enabled || !webhook_durable_is_reached())
-		return false;
+		return DT_NOEND;
 	for (int i = 0; i < WEBHOOK_N_TRUST; i++)
 		budgets[i] = Min(budget, get_budget_of(i));
 	dlist_foreach(iter, webhook_lane_all())
@@ -320,9 +327,11 @@ webhook_share_is_hungry(void)
 			continue;
 		if ((has_successors(lane) && budgets[lane->trust] > 0) ||
 			get_appetite(lane, budgets[lane->trust]) > 0)
-			return true;
+			first = Min(first, webhook_lane_claim_at(lane, now));
+		if (first <= now)
+			break;
 	}
-	return false;
+	return first;
 }
 
 bool

@@ -24,9 +24,9 @@ extern List *webhook_share_claim(TimestampTz now);
 extern void webhook_share_plan(void);
 extern void webhook_share_forget(void);
 
-/* May some lane have more to claim?  And could it right now? */
+/* May some lane have more to claim?  And when could it?  DT_NOEND: not yet. */
 extern bool webhook_share_has_backlog(void);
-extern bool webhook_share_is_hungry(void);
+extern TimestampTz webhook_share_hungry_at(TimestampTz now);
 
 /* When the next delivery falls due; DT_NOEND: nothing is known to. */
 extern TimestampTz webhook_share_next_due(void);

@@ -120,18 +120,29 @@ find_action(int32 action_id)
  * second has more of them than it may.  A fast one may catch up a little on
  * what a worker that was busy has missed, and its distance makes up for that.
  */
+static int
+get_slack(int rate)
+{
+	return rate > 100 ? MAX_CATCH_UP_US : 0;
+}
+
+static int64
+get_distance(int rate)
+{
+	return (USECS_PER_SEC + get_slack(rate) + rate - 1) / rate;
+}
+
 static bool
 is_time(ActionEntry *entry, int rate, TimestampTz now, TimestampTz *moment)
 {
-	int			slack = rate > 100 ? MAX_CATCH_UP_US : 0;
-	int64		distance = (USECS_PER_SEC + slack + rate - 1) / rate;
+	int64		distance = get_distance(rate);
 
 	if (entry->next_moment > now + distance)
 		entry->next_moment = now;	/* the clock was put back */
 	*moment = entry->next_moment;
 	if (now < entry->next_moment)
 		return false;
-	entry->next_moment = Max(entry->next_moment, now - slack) + distance;
+	entry->next_moment = Max(entry->next_moment, now - get_slack(rate)) + distance;
 	return true;
 }
 
@@ -177,23 +188,35 @@ webhook_shared_action_release(int32 action_id)
 		webhook_news_wake_others();
 }
 
+/* All zero where there is none. */
+static ActionEntry
+read_action(int32 action_id)
+{
+	ActionEntry result = {0};
+	ActionEntry *entry;
+
+	result.key.database = MyDatabaseId;
+	result.key.action_id = action_id;
+	LWLockAcquire(lock, LW_SHARED);
+	entry = hash_search(actions, &result.key, HASH_FIND, NULL);
+	if (entry != NULL)
+		result = *entry;
+	LWLockRelease(lock);
+	return result;
+}
+
 int
 webhook_shared_action_in_flight(int32 action_id)
 {
-	ActionKey	key = {0};
-	ActionEntry *entry;
-	int			in_flight = 0;
+	return actions == NULL ? 0 : read_action(action_id).in_flight;
+}
 
-	if (actions == NULL)
-		return 0;
-	key.database = MyDatabaseId;
-	key.action_id = action_id;
-	LWLockAcquire(lock, LW_SHARED);
-	entry = hash_search(actions, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		in_flight = entry->in_flight;
-	LWLockRelease(lock);
-	return in_flight;
+TimestampTz
+webhook_shared_action_moment(int32 action_id, int rate, TimestampTz now)
+{
+	TimestampTz moment = read_action(action_id).next_moment;
+
+	return moment > now + get_distance(rate) ? now : moment;	/* see is_time */
 }
 
 bool

@@ -25,6 +25,9 @@ extern bool webhook_shared_action_acquire(int32 action_id, int limit, int rate,
 										  TimestampTz now, TimestampTz *moment);
 extern void webhook_shared_action_release(int32 action_id);
 
+/* Before when none is given for the rate's sake; it may have passed. */
+extern TimestampTz webhook_shared_action_moment(int32 action_id, int rate, TimestampTz now);
+
 /* How many requests of an action are under way, over all workers. */
 extern int	webhook_shared_action_in_flight(int32 action_id);
 

@@ -157,7 +157,7 @@ check_origin(void)
 				 errmsg("webhook worker %d of database \"%s\" is paused: this database is a copy of another one",
 						webhook_slot_number(), get_database_name(MyDatabaseId)),
 				 errdetail("It was restored from a dump, made from a template, or belongs to a cluster with another system identifier. Its webhooks are not sent."),
-				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what it inherited.")));
+				 errhint("To let it send, call webhook.resume(), or webhook.resume(true) to discard what is queued so far.")));
 	}
 	else
 		ereport(LOG,
@@ -424,7 +424,7 @@ webhook_turn_is_due(TimestampTz now, bool is_told)
 		return false;
 	return is_told || now >= webhook_survey_next() ||
 		((!is_busy || now >= last_turn_at + CLAIM_PAUSE_US) &&
-		 webhook_share_is_hungry()) ||
+		 now >= webhook_share_hungry_at(now)) ||
 		(now >= webhook_share_next_due() && webhook_durable_is_reached()) ||
 		now >= webhook_stats_next() ||
 		(now >= webhook_recovery_next() && !webhook_turn_is_silent()) ||
@@ -449,6 +449,7 @@ TimestampTz
 webhook_turn_next(bool is_told)
 {
 	TimestampTz next = webhook_survey_next();
+	TimestampTz hungry_at = webhook_share_hungry_at(GetCurrentTimestamp());
 
 	if (is_told)
 		next = last_turn_at;
@@ -456,8 +457,7 @@ webhook_turn_next(bool is_told)
 		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
 	else
 		next = Min(next, webhook_share_next_due());
-	if (webhook_share_is_hungry())
-		next = Min(next, last_turn_at + CLAIM_PAUSE_US);
+	next = Min(next, Max(hungry_at, last_turn_at + CLAIM_PAUSE_US));
 	next = Min(next, webhook_purge_next());
 	next = Min(next, webhook_stats_next());
 	if (!webhook_turn_is_silent())

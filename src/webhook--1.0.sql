@@ -365,7 +365,7 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'enable_workflow';
 COMMENT ON FUNCTION webhook.enable_workflow IS 'let a workflow queue deliveries, or not; what is queued already is sent';
 
 CREATE FUNCTION webhook.run_workflow(name text) RETURNS bigint
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'run_workflow';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'run_workflow';
 COMMENT ON FUNCTION webhook.run_workflow IS 'queue every record that meets the condition of a workflow now, whatever its trigger; returns how many';
 
 CREATE FUNCTION webhook.next_run(schedule text, after timestamptz DEFAULT now(), timezone text DEFAULT NULL) RETURNS timestamptz
@@ -421,15 +421,15 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'alter_action';
 COMMENT ON FUNCTION webhook.alter_action IS 'change an action: what is left out or NULL stays; an empty string, {}, or 0 clears';
 
 CREATE FUNCTION webhook.drop_action(action_id integer) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'drop_action';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'drop_action';
 COMMENT ON FUNCTION webhook.drop_action IS 'drop an action; its log stays, what was not yet sent fails';
 
 CREATE FUNCTION webhook.enable_action(action_id integer, enabled boolean DEFAULT true) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'enable_action';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'enable_action';
 COMMENT ON FUNCTION webhook.enable_action IS 'let an action queue and send, or neither; what is queued already waits';
 
 CREATE FUNCTION webhook.rotate_secret(action_id integer, new_secret text, overlap interval DEFAULT '24 hours') RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'rotate_secret';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'rotate_secret';
 COMMENT ON FUNCTION webhook.rotate_secret IS 'sign with a new secret, and for the time of the overlap with the one before as well; webhook.alter_action makes it the only one at once';
 
 -- ---------------------------------------------------------------------------
@@ -441,7 +441,7 @@ LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'export';
 COMMENT ON FUNCTION webhook.export IS 'all workflows and actions that the caller may see as one document, for version control and for webhook.import; no secrets';
 
 CREATE FUNCTION webhook.import(document json) RETURNS TABLE (kind text, name text, done text)
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'import';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'import';
 COMMENT ON FUNCTION webhook.import IS 'create or change workflows and actions to be as a document says; done is created, changed or unchanged. Workflows that it does not name stay; actions that it does not name are disabled, or dropped where new ones need the room';
 
 -- ---------------------------------------------------------------------------
@@ -449,7 +449,7 @@ COMMENT ON FUNCTION webhook.import IS 'create or change workflows and actions to
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION webhook.retry(log_id bigint) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'retry';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'retry';
 COMMENT ON FUNCTION webhook.retry IS 'queue a finished delivery again, now, with its whole retry schedule';
 
 CREATE FUNCTION webhook.retry_failed(action_id integer DEFAULT NULL, since timestamptz DEFAULT NULL) RETURNS bigint
@@ -457,24 +457,24 @@ LANGUAGE C VOLATILE SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME',
 COMMENT ON FUNCTION webhook.retry_failed IS 'queue all Failed deliveries again (of one action; those that failed since a time), but canceled ones; returns how many';
 
 CREATE FUNCTION webhook.cancel(log_id bigint) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'cancel';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'cancel';
 COMMENT ON FUNCTION webhook.cancel IS 'a delivery that is not being sent becomes Failed for good, with the error ''canceled''';
 
 CREATE FUNCTION webhook.preview(action_id integer, record_id text,
 	OUT method text, OUT url text, OUT headers json, OUT body text)
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'preview';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'preview';
 COMMENT ON FUNCTION webhook.preview IS 'what would be sent for a record as it is now, secrets masked; sends nothing';
 
 CREATE FUNCTION webhook.test(action_id integer, record_id text) RETURNS bigint
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'test';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'test';
 COMMENT ON FUNCTION webhook.test IS 'send an action for a record as it is now, once this transaction commits; returns its log_id';
 
 CREATE FUNCTION webhook.resume(discard_queue boolean DEFAULT false) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'resume';
-COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: and give up what it inherited. For superusers, and whom they grant it to';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'resume';
+COMMENT ON FUNCTION webhook.resume IS 'let a database that was restored or copied send its webhooks; discard_queue: and give up all that is queued so far, inherited or its own. For superusers, and whom they grant it to';
 
 CREATE FUNCTION webhook.wait(timeout interval DEFAULT '10 s') RETURNS boolean
-LANGUAGE C VOLATILE STRICT SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'wait';
+LANGUAGE C VOLATILE SET enable_seqscan = off SET jit = off AS 'MODULE_PATHNAME', 'wait';
 COMMENT ON FUNCTION webhook.wait IS 'wait until nothing is due or in flight; false if that took longer than timeout';
 
 -- ---------------------------------------------------------------------------
@@ -532,7 +532,7 @@ COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
 COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';
 COMMENT ON COLUMN webhook.stat_action.succeeded IS 'deliveries that were answered 2xx, since reset_at';
-COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that were given up, since reset_at; not those that failed when they were queued, which webhook.health tells of';
+COMMENT ON COLUMN webhook.stat_action.failed IS 'deliveries that the workers gave up, since reset_at; not those that failed when they were queued, or were canceled, discarded or dropped: webhook.report counts them all, webhook.health tells of them';
 COMMENT ON COLUMN webhook.stat_action.attempts IS 'requests made, since reset_at';
 COMMENT ON COLUMN webhook.stat_action.p50 IS 'half of the last hour''s requests were quicker; exact to a fifth';
 COMMENT ON COLUMN webhook.stat_action.p95 IS '95 % of the last hour''s requests were quicker';
@@ -1075,7 +1075,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION webhook.report IS 'what came of the deliveries that were queued in the last while, drawn for psql: a line an action';
+COMMENT ON FUNCTION webhook.report IS 'what came of the deliveries that were queued in the last while, drawn for psql: a line an action; failed is whatever has ended without success, be it that it was canceled';
 
 -- ---------------------------------------------------------------------------
 -- Triggers

@@ -15,6 +15,7 @@
 #include "access/relation.h"
 #include "action_check.h"
 #include "action_table.h"
+#include "argument.h"
 #include "catalog.h"
 #include "commands/trigger.h"
 #include "criteria.h"
@@ -281,15 +282,6 @@ get_text(FunctionCallInfo fcinfo, int arg)
 	return PG_ARGISNULL(arg) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(arg));
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
-}
-
 /* Null keeps what was, an empty text clears it. */
 static char *
 merge_text(FunctionCallInfo fcinfo, int arg, char *old)
@@ -312,10 +304,10 @@ create_workflow(PG_FUNCTION_ARGS)
 	WebhookCriteria *criteria;
 	Relation	module;
 
-	require_argument(fcinfo, ARG_NAME, "name");
-	require_argument(fcinfo, ARG_MODULE, "module");
-	require_argument(fcinfo, ARG_TRIGGER, "trigger");
-	require_argument(fcinfo, ARG_RECURRENCE, "recurrence");
+	webhook_argument_require(fcinfo, ARG_NAME, "name");
+	webhook_argument_require(fcinfo, ARG_MODULE, "module");
+	webhook_argument_require(fcinfo, ARG_TRIGGER, "trigger");
+	webhook_argument_require(fcinfo, ARG_RECURRENCE, "recurrence");
 	workflow.name = get_text(fcinfo, ARG_NAME);
 	workflow.module = PG_GETARG_OID(ARG_MODULE);
 	workflow.trigger = check_trigger(get_text(fcinfo, ARG_TRIGGER));
@@ -378,7 +370,7 @@ alter_workflow(PG_FUNCTION_ARGS)
 	WebhookCriteria *criteria = NULL;
 	bool		is_rebuilt;
 
-	require_argument(fcinfo, ARG_NAME, "name");
+	webhook_argument_require(fcinfo, ARG_NAME, "name");
 	old = webhook_workflow_table_lock(get_text(fcinfo, ARG_NAME));
 	new = *old;
 	if (!PG_ARGISNULL(ARG_MODULE))
@@ -433,7 +425,7 @@ drop_workflow(PG_FUNCTION_ARGS)
 {
 	WebhookWorkflow *workflow;
 
-	require_argument(fcinfo, ARG_NAME, "name");
+	webhook_argument_require(fcinfo, ARG_NAME, "name");
 	workflow = webhook_workflow_table_lock(get_text(fcinfo, ARG_NAME));
 	webhook_triggers_drop(workflow->module, workflow->workflow_id);
 	webhook_workflow_table_delete(workflow->workflow_id);
@@ -448,8 +440,8 @@ enable_workflow(PG_FUNCTION_ARGS)
 {
 	WebhookWorkflow *workflow;
 
-	require_argument(fcinfo, 0, "name");
-	require_argument(fcinfo, 1, "enabled");
+	webhook_argument_require(fcinfo, 0, "name");
+	webhook_argument_require(fcinfo, 1, "enabled");
 	workflow = webhook_workflow_table_lock(get_text(fcinfo, 0));
 	/* What it missed while it was disabled is not made up for. */
 	if (workflow->enabled != PG_GETARG_BOOL(1))

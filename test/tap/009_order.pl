@@ -120,6 +120,17 @@ for my $i (0 .. $#at)
 cmp_ok($most, '<=', 21, 'no more than twenty a second');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
+# What waits for its turn is not claimed, and can be canceled.
+$action = action('/slowly', 'rate_limit => 1');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 304 WHERE id <= 3');
+ok(wait_for_sql($node, "SELECT min(status::text) FILTER (WHERE status <> 'Queued') FROM webhook.webhook_log WHERE action_id = $action", 'Success'), 'one is sent');
+$node->safe_psql('postgres', "SELECT webhook.cancel(max(log_id)) FROM webhook.webhook_log WHERE action_id = $action");
+ok(wait_for_delivery($node), 'and a second one');
+is($node->safe_psql('postgres', "SELECT string_agg(status::text, ' ' ORDER BY log_id) FROM webhook.webhook_log WHERE action_id = $action"), 'Success Success Failed', 'but not the third');
+@at = map { $_->{time} } $receiver->requests('/slowly');
+cmp_ok(abs($at[1] - $at[0] - 1), '<', 0.3, 'in its time');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
 # One that somebody held when its turn came is looked at again soon after.
 $action = action('/slow?ms=1500&held', 'ordered => true');
 my $holder = $node->background_psql('postgres');
