@@ -287,6 +287,10 @@ GRANT USAGE ON SCHEMA webhook TO regress_webhook_nobody;
 RESET session_replication_role;
 SET ROLE regress_webhook_nobody;
 SELECT count(*) FROM webhook.workflow;
+-- as a view of one's own that shows the log
+CREATE TEMPORARY VIEW failed AS SELECT * FROM webhook.webhook_log WHERE status = 'Failed';
+SELECT count(*) FROM failed;
+DROP VIEW failed;
 -- and a report is of one's own deliveries, even where a policy is to be an error
 SET row_security = off;
 SELECT count(*) > 0 FROM webhook.report();
@@ -295,7 +299,7 @@ RESET ROLE;
 SET session_replication_role = replica;
 REVOKE USAGE ON SCHEMA webhook FROM regress_webhook_nobody;
 RESET session_replication_role;
-SELECT has_table_privilege('regress_webhook_nobody', 'webhook.workflow', 'SELECT');
+SELECT has_table_privilege('regress_webhook_nobody', 'webhook.workflow', 'SELECT') OR has_type_privilege('regress_webhook_nobody', 'webhook.status', 'USAGE') AS has_any;
 
 SET client_min_messages = error;
 DROP FUNCTION pg_temp.leak;

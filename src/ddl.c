@@ -478,7 +478,7 @@ before_grant(PG_FUNCTION_ARGS)
  * What is missing and what is too much, as statements.  A view's functions are
  * called with the rights of whoever reads it, so the stat_* functions go with
  * their views, internal as they are.  To let a copy send is for superusers, and
- * for whom they grant it by name.
+ * for whom they grant it by name.  A view of the log needs its column's type.
  */
 static const char *const grants_sql =
 "WITH wanted AS ("
@@ -505,7 +505,12 @@ static const char *const grants_sql =
 " FROM pg_class c JOIN member m ON m.classid = 'pg_class'::regclass AND m.objid = c.oid"
 " WHERE c.relkind = 'r' AND c.relname IN"
 " ('workflow', 'action', 'webhook_log', 'webhook_attempt', 'mail_log')"
-" OR c.relkind = 'v' AND c.relname LIKE 'stat\\_%'), "
+" OR c.relkind = 'v' AND c.relname LIKE 'stat\\_%'"
+" UNION ALL"
+" SELECT 'USAGE ON TYPE', 'USAGE', t.oid::regtype::text, t.typowner,"
+" coalesce(t.typacl, acldefault('T', t.typowner))"
+" FROM pg_type t JOIN member m ON m.classid = 'pg_type'::regclass AND m.objid = t.oid"
+" WHERE t.typtype = 'e'), "
 "held AS ("
 " SELECT o.what, o.name, a.grantee, o.owner"
 " FROM object o, aclexplode(o.acl) a"
@@ -528,9 +533,9 @@ static const char *const grants_sql =
 
 /*
  * webhook.on_grant() returns event_trigger
- *		Let privileges on functions and tables follow USAGE on the schema.  The
- *		statements that this takes fire the event trigger again; they are not
- *		about the schema.
+ *		Let privileges on functions, tables and the type follow USAGE on the
+ *		schema.  The statements that this takes fire the event trigger again; they
+ *		are not about the schema.
  */
 Datum
 on_grant(PG_FUNCTION_ARGS)

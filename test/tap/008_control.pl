@@ -111,6 +111,14 @@ ok(wait_for_sql($node, q{SELECT count(*) = 1 FROM webhook.webhook_log WHERE modu
 cmp_ok(time - $begun, '<', 2, 'at once');
 cmp_ok($node->safe_psql('postgres', q{SELECT max(in_flight) FROM webhook.stat_worker}), '<=', 51, 'it has its share in flight');
 
+# Its queue is given up as the documentation says, whatever hangs
+my ($recipe) = PostgreSQL::Test::Utils::slurp_file("$FindBin::RealBin/../../doc/operations.md") =~ /`(SELECT webhook\.cancel[^`]*)`/;
+$recipe =~ s/action_id = 2/action_id = 1/;
+$node->safe_psql('postgres', 'SELECT webhook.enable_action(1, false)');
+$node->safe_psql('postgres', $recipe);
+is($node->safe_psql('postgres', q{SELECT DISTINCT error FROM webhook.webhook_log WHERE record_id::int >= 100 AND status <> 'Dispatched'}), 'canceled', 'what waits is given up');
+cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM webhook.webhook_log WHERE status = 'Dispatched'}), '>', 10, 'but for what is under way');
+
 $receiver->stop;
 $node->stop;
 done_testing();
