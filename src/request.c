@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "common/string.h"
 #include "header.h"
 #include "request.h"
 #include "settings.h"
@@ -47,15 +48,21 @@ encode_for_url(StringInfo out, const char *value, int len)
  * and many a receiver refuses them otherwise.  Those of the host are libcurl's to
  * translate, by IDNA.
  */
-static void
-append_encoded(StringInfo out, const char *url)
+static char *
+encode_letters(char *url)
 {
-	const char *path = strstr(url, "://");
+	StringInfoData result;
+	const char *path;
 
+	if (pg_is_ascii(url))
+		return url;
+	path = strstr(url, "://");
 	path = path == NULL ? url : path + 3;
 	path += strcspn(path, "/?#");
-	appendBinaryStringInfo(out, url, path - url);
-	webhook_text_percent(out, path, strlen(path), ASCII_SIGNS, 0);
+	initStringInfo(&result);
+	appendBinaryStringInfo(&result, url, path - url);
+	webhook_text_percent(&result, path, strlen(path), ASCII_SIGNS, 0);
+	return webhook_utf8(result.data, result.len);
 }
 
 static bool
@@ -142,7 +149,6 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 {
 	WebhookRequest *request = palloc0(sizeof(WebhookRequest));
 	StringInfoData text;
-	StringInfoData url;
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -150,9 +156,7 @@ webhook_request_render(const WebhookAction *action, const WebhookEvent *event)
 
 	initStringInfo(&text);
 	webhook_template_fill(action->url_template, event, encode_for_url, &text);
-	initStringInfo(&url);
-	append_encoded(&url, text.data);
-	request->url = webhook_utf8(url.data, url.len);
+	request->url = encode_letters(text.data);
 	webhook_url_check_filled(action->url_template, request->url);
 
 	forboth(lc, action->header_names, lc2, action->header_templates)
