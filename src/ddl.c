@@ -328,7 +328,12 @@ on_drop(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	workflows = webhook_workflow_table_find(dropped);
 	foreach(lc, workflows)
-		webhook_workflow_table_delete(((WebhookWorkflow *) lfirst(lc))->workflow_id);
+	{
+		int32		workflow_id = ((WebhookWorkflow *) lfirst(lc))->workflow_id;
+
+		webhook_workflow_table_give_up(workflow_id);
+		webhook_workflow_table_delete(workflow_id);
+	}
 	tell_dropped(workflows);
 	/* What ALTER TABLE drops is breaking, and looked at by on_alter. */
 	if (event->tag == CMDTAG_ALTER_TABLE)

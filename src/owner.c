@@ -260,6 +260,7 @@ webhook_owner_drop(Oid role)
 	{
 		WebhookWorkflow *workflow = lfirst(lc);
 
+		webhook_workflow_table_give_up(workflow->workflow_id);
 		webhook_triggers_drop(workflow->module, workflow->workflow_id);
 		webhook_workflow_table_delete(workflow->workflow_id);
 	}

@@ -41,10 +41,13 @@
 
 /*
  * Deliveries of an action that are counted.  Where many actions have long
- * queues they share what may be counted at all.
+ * queues they share what may be counted at all: first a little of each, and then
+ * more of those that have more.
  */
 #define MAX_COUNT 10000
-#define MIN_COUNT 1000
+#define FIRST_COUNT 1000
+#define MIN_COUNT 100
+#define MAX_FIRST_TOTAL 300000
 #define MAX_TOTAL 50000
 
 /*
@@ -250,6 +253,7 @@ fill_queues(int n, Datum (*values)[COLUMNS + 1], bool (*nulls)[COLUMNS + 1])
 	QueueScan	queue = {0};
 	int		   *cut = palloc((n + 1) * sizeof(int));
 	int			n_cut = 0;
+	int			first = Max(Min(FIRST_COUNT, MAX_FIRST_TOTAL / Max(n, 1)), MIN_COUNT);
 	int			most;
 
 	if (!begin_queue(&queue))
@@ -257,12 +261,12 @@ fill_queues(int n, Datum (*values)[COLUMNS + 1], bool (*nulls)[COLUMNS + 1])
 	for (int i = 0; i < n; i++)
 	{
 		if (fill_queue(&queue, DatumGetInt32(values[i][0]),
-					   DatumGetBool(values[i][IS_ORDERED]), MIN_COUNT,
+					   DatumGetBool(values[i][IS_ORDERED]), first,
 					   &values[i][4], &nulls[i][4]))
 			cut[n_cut++] = i;
 	}
 	most = n_cut == 0 ? 0 : Min(MAX_COUNT, MAX_TOTAL / n_cut);
-	for (int i = 0; i < n_cut && most > MIN_COUNT; i++)
+	for (int i = 0; i < n_cut && most > first; i++)
 		(void) fill_queue(&queue, DatumGetInt32(values[cut[i]][0]),
 						  DatumGetBool(values[cut[i]][IS_ORDERED]), most,
 						  &values[cut[i]][4], &nulls[cut[i]][4]);

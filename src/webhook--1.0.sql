@@ -527,7 +527,7 @@ COMMENT ON COLUMN webhook.stat_action.action_id IS 'the action';
 COMMENT ON COLUMN webhook.stat_action.workflow IS 'name of its workflow';
 COMMENT ON COLUMN webhook.stat_action.title IS 'its title';
 COMMENT ON COLUMN webhook.stat_action.enabled IS 'false: queues nothing new, and what is queued waits';
-COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together, where many actions have long queues up to 1,000 at least';
+COMMENT ON COLUMN webhook.stat_action.queued IS 'deliveries that wait for their first attempt; queued and retrying are counted up to 10,000 together, where many actions have long queues up to 1,000, or 100 where there are thousands of them';
 COMMENT ON COLUMN webhook.stat_action.in_flight IS 'requests under way';
 COMMENT ON COLUMN webhook.stat_action.retrying IS 'deliveries that have failed and will be tried again';
 COMMENT ON COLUMN webhook.stat_action.oldest_due IS 'since when the delivery that has waited longest could be sent; NULL: none is due';

@@ -427,6 +427,8 @@ drop_workflow(PG_FUNCTION_ARGS)
 
 	webhook_argument_require(fcinfo, ARG_NAME, "name");
 	workflow = webhook_workflow_table_lock(get_text(fcinfo, ARG_NAME));
+	/* Writers wait for the rest only. */
+	webhook_workflow_table_give_up(workflow->workflow_id);
 	webhook_triggers_drop(workflow->module, workflow->workflow_id);
 	webhook_workflow_table_delete(workflow->workflow_id);
 	PG_RETURN_VOID();

@@ -193,14 +193,20 @@ webhook_workflow_table_clear_seen(int32 workflow_id)
 }
 
 void
-webhook_workflow_table_delete(int32 workflow_id)
+webhook_workflow_table_give_up(int32 workflow_id)
 {
-	/* What is under way ends by itself. */
+	/* What is under way ends by itself.  By action: that is what has an index. */
 	execute_for("UPDATE webhook.webhook_log SET status = 'Failed', retry_at = NULL,"
 				" completed_at = clock_timestamp(), error = 'workflow was dropped'"
-				" WHERE workflow_id = $1 AND retry_at IS NOT NULL"
-				" AND status <> 'Dispatched'", workflow_id);
+				" WHERE action_id = ANY (ARRAY(SELECT a.action_id"
+				" FROM webhook.action a WHERE a.workflow_id = $1))"
+				" AND retry_at IS NOT NULL AND status <> 'Dispatched'", workflow_id);
 	webhook_workflow_table_clear_seen(workflow_id);
+}
+
+void
+webhook_workflow_table_delete(int32 workflow_id)
+{
 	execute_for("DELETE FROM webhook.action_secret s USING webhook.action a"
 				" WHERE a.action_id = s.action_id AND a.workflow_id = $1",
 				workflow_id);

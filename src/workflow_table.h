@@ -71,9 +71,12 @@ extern void webhook_workflow_table_set_enabled(const WebhookWorkflow *workflow);
 extern void webhook_workflow_table_clear_seen(int32 workflow_id);
 
 /*
- * Delete a workflow with its actions and all that is left to do for it.  Its
- * triggers are not touched.
+ * Give up all that is left to do for a workflow, and what it has met: as long as
+ * it takes, it wants no lock on the module.  The worker gives up what comes after.
  */
+extern void webhook_workflow_table_give_up(int32 workflow_id);
+
+/* Then delete it, with its actions.  Its triggers are not touched. */
 extern void webhook_workflow_table_delete(int32 workflow_id);
 
 #endif							/* WEBHOOK_WORKFLOW_TABLE_H */

@@ -132,6 +132,7 @@ for my $case ([ 'first, final', 2 ], [ 'first', 1 ], [ 'final', 1 ], [ 'every', 
 		turn_clock($node) if $attempt < 4;
 	}
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM webhook.mail_log'), $wanted, "mail_on '$mail_on': $wanted of 4 failures are told");
+	like($node->safe_psql('postgres', 'SELECT body FROM webhook.mail_log'), qr/is given up.*Nothing more is done by itself/s, 'the last one says that it is the last') if $mail_on eq 'final';
 }
 like((rows($node, 'SELECT subject FROM webhook.mail_log'), { subject => '' })[0]{subject}, qr/^$/, 'none at all');
 
