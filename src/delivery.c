@@ -22,6 +22,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "log_table.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -437,7 +438,8 @@ test(PG_FUNCTION_ARGS)
  * snapshot.
  *
  * What is Dispatched was due, and still is as far as the log knows; so the
- * queue is looked at by time alone, one probe an action.  What is under way for
+ * queue is looked at by time, one probe an action; but what an ordered action
+ * holds back behind a failed delivery is due when that is.  What is under way for
  * an action that was disabled or dropped meanwhile is known to the workers.
  */
 static bool
@@ -484,9 +486,10 @@ wait(PG_FUNCTION_ARGS)
 	webhook_scope_enter(&scope, webhook_catalog_owner());
 	SPI_connect();
 	plan = SPI_prepare("SELECT FROM webhook.action a, LATERAL ("
-					   " SELECT FROM webhook.webhook_log l"
-					   " WHERE l.action_id = a.action_id"
-					   " AND l.retry_at <= $1 LIMIT 1) l"
+					   " SELECT FROM webhook.webhook_log q"
+					   " WHERE q.action_id = a.action_id AND q.retry_at <= $1"
+					   " AND (q.status = 'Dispatched' OR" LOG_IS_FIRST_OF_RECORD("") ")"
+					   " LIMIT 1) l"
 					   " WHERE a.enabled", 1, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare the look at the queue");
