@@ -39,19 +39,6 @@
 	" l.status, l.attempts, l.retry_at, l.queued_at, l.dispatched_at," \
 	" l.completed_at, l.http_status, l.error, l.owner, l.ordered, l.retries"
 
-/*
- * No unfinished delivery of the same record comes before this one.  It is looked
- * for from here backwards: where many wait for one that is under way, the next
- * one tells, while from the first one on all that have ended are walked over as
- * long as somebody holds a snapshot.
- */
-#define IS_FIRST_OF_RECORD(criterion) \
-	" (NOT q.ordered OR (SELECT p.log_id FROM webhook.webhook_log p" \
-	" WHERE p.ordered AND p.retry_at IS NOT NULL" \
-	" AND p.action_id = q.action_id AND p.record_id = q.record_id" \
-	" AND p.log_id < q.log_id" criterion \
-	" ORDER BY p.log_id DESC LIMIT 1) IS NULL)"
-
 /* Somebody's table that inherits the log may have another row at the same place. */
 #define CLAIM(criterion) \
 	"WITH due AS MATERIALIZED (" \
@@ -84,7 +71,7 @@
 /* Of a record's many, the first one is asked whether it is alone. */
 static const char *const claim_sql = CLAIM("");
 static const char *const claim_ordered_sql =
-	CLAIM(" AND CASE WHEN" IS_FIRST_OF_RECORD("") " THEN" IS_ALONE " END");
+	CLAIM(" AND CASE WHEN" LOG_IS_FIRST_OF_RECORD("") " THEN" IS_ALONE " END");
 
 /*
  * What a claim has passed over, and nothing will tell of: it is locked, or its
@@ -94,7 +81,7 @@ static const char *const passed_over_sql =
 	"SELECT q.retry_at FROM webhook.webhook_log q"
 	" WHERE q.action_id = $1 AND q.retry_at <= $2"
 	" AND (q.retry_at, q.log_id) > ($3, $4)"
-	" AND q.status <> 'Dispatched' AND" IS_FIRST_OF_RECORD("")
+	" AND q.status <> 'Dispatched' AND" LOG_IS_FIRST_OF_RECORD("")
 	" ORDER BY q.retry_at, q.log_id LIMIT 1";
 
 /*
@@ -112,7 +99,7 @@ static const char *const claim_successors_sql =
 	" JOIN webhook.webhook_log q ON q.log_id = s.log_id"
 	" WHERE CASE WHEN q.retry_at IS NULL THEN false"
 	" ELSE q.retry_at <= $3 AND q.status <> 'Dispatched' END"
-	" AND" IS_FIRST_OF_RECORD(" AND p.log_id > s.after")
+	" AND" LOG_IS_FIRST_OF_RECORD(" AND p.log_id > s.after")
 	" ORDER BY q.log_id FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $4"

@@ -23,6 +23,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "log_table.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -449,14 +450,11 @@ test(PG_FUNCTION_ARGS)
  */
 static const char *const due_sql =
 "SELECT FROM webhook.action a, LATERAL (SELECT FROM ("
-" SELECT l.record_id, l.log_id, l.ordered, row_number() OVER () AS nth FROM ("
-"  SELECT l.record_id, l.log_id, l.ordered FROM webhook.webhook_log l"
-"  WHERE l.action_id = a.action_id AND l.retry_at <= $1"
-"  ORDER BY l.retry_at LIMIT 1000) l) l"
-" WHERE NOT (a.ordered AND l.ordered) OR l.nth = 1000 OR ("
-"  SELECT p.log_id FROM webhook.webhook_log p WHERE p.ordered AND p.retry_at IS NOT NULL"
-"  AND p.action_id = a.action_id AND p.record_id = l.record_id"
-"  AND p.log_id < l.log_id ORDER BY p.log_id DESC LIMIT 1) IS NULL LIMIT 1) l"
+" SELECT q.*, row_number() OVER () AS nth FROM ("
+"  SELECT q.action_id, q.record_id, q.log_id, q.ordered FROM webhook.webhook_log q"
+"  WHERE q.action_id = a.action_id AND q.retry_at <= $1"
+"  ORDER BY q.retry_at LIMIT 1000) q) q"
+" WHERE NOT a.ordered OR q.nth = 1000 OR" LOG_IS_FIRST_OF_RECORD("") " LIMIT 1) q"
 " WHERE a.enabled";
 
 /*

@@ -207,6 +207,7 @@ webhook_workflow_table_give_up(int32 workflow_id)
 void
 webhook_workflow_table_delete(int32 workflow_id)
 {
+	webhook_workflow_table_clear_seen(workflow_id);
 	execute_for("DELETE FROM webhook.action_secret s USING webhook.action a"
 				" WHERE a.action_id = s.action_id AND a.workflow_id = $1",
 				workflow_id);
