@@ -106,6 +106,18 @@ SELECT action_id - :action_id AS n, status, error, computed FROM webhook.webhook
 SELECT webhook.alter_action(:action_id, parameters => '{"safe": "${= 10 / nullif(divisor, 0)}", "organization": "${organization_id.name}"}');
 SELECT webhook.retry(:first_log);
 SELECT status, error, computed FROM webhook.webhook_log WHERE log_id = :first_log;
+-- of a row that went "old" is that row then, too
+CREATE TABLE sales.bin (id int PRIMARY KEY, v int);
+CREATE FUNCTION sales.shy(n int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not yet'; END $$;
+SELECT webhook.create_workflow('bin', 'sales.bin', 'delete') > 0 AS created;
+SELECT webhook.create_action('bin', 'a', 'https://example.com/', parameters => '{"a": "${= sales.shy(old.v)}", "b": "${= sales.shy(v)}"}') > 0 AS created;
+INSERT INTO sales.bin VALUES (1, 5);
+DELETE FROM sales.bin;
+SELECT error FROM webhook.webhook_log WHERE module = 'sales.bin'::regclass;
+CREATE OR REPLACE FUNCTION sales.shy(n int) RETURNS int LANGUAGE sql AS $$ SELECT n $$;
+SELECT webhook.retry(log_id) FROM webhook.webhook_log WHERE module = 'sales.bin'::regclass;
+SELECT status, computed FROM webhook.webhook_log WHERE module = 'sales.bin'::regclass;
+DROP TABLE sales.bin;
 
 -- a cancel is the session's, and a save goes on where the value's SQL is gone
 SET statement_timeout = '200ms';

@@ -33,7 +33,7 @@ typedef struct Lacking
 	Oid			module;
 	Oid			owner;
 	Jsonb	   *record;
-	Jsonb	   *old_record;
+	Jsonb	   *old_record;		/* of a delete the record as well */
 	Jsonb	   *known;
 	Jsonb	   *compiled;
 } Lacking;
@@ -51,7 +51,8 @@ read_lacking(int64 log_id, Lacking *lacking)
 	values[0] = Int64GetDatum(log_id);
 	SPI_connect();
 	webhook_statement_execute("SELECT w.module::oid, w.owner::oid, l.record,"
-							  " l.old_record, l.computed, a.computed"
+							  " CASE l.operation WHEN 'DELETE' THEN l.record ELSE l.old_record END,"
+							  " l.computed, a.computed"
 							  " FROM webhook.webhook_log l"
 							  " JOIN webhook.action a ON a.action_id = l.action_id"
 							  " JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
