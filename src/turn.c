@@ -18,8 +18,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog.h"
+#include "catalog/pg_class.h"
 #include "commands/dbcommands.h"
 #include "durable.h"
 #include "mail.h"
@@ -46,6 +48,7 @@
 #include "trouble.h"
 #include "turn.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #define TURN_PAUSE_US 1000		/* between turns on a busy system */
@@ -105,16 +108,31 @@ release_lanes(void)
 		webhook_settle_add(lfirst(lc));
 }
 
+/* Where the sequence of log_id is stored: elsewhere once it begins anew. */
+static Oid
+find_numbers(void)
+{
+	Oid			sequence = webhook_catalog_relation(WEBHOOK_REL_LOG_SEQUENCE);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(sequence));
+	Oid			result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", sequence);
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /*
- * The extension may have been dropped, and created anew.  What is under way is
- * then of a log that is no more: in the new one its numbers are those of other
+ * The extension may have been dropped, and created anew, or the log truncated
+ * with RESTART IDENTITY.  The numbers of what is under way are then those of other
  * deliveries.  Only a new worker gets it right.
  */
 static void
-check_extension(void)
+check_log(void)
 {
-	static Oid	my_log = InvalidOid;
-	Oid			log;
+	static Oid	my_numbers = InvalidOid;
+	Oid			numbers;
 
 	/* Whoever is dropping it is waited for here, and here only. */
 	if (webhook_catalog_is_known())
@@ -125,16 +143,17 @@ check_extension(void)
 		webhook_slot_set_state(WEBHOOK_STATE_ABSENT);
 		proc_exit(0);
 	}
-	log = webhook_catalog_relation(WEBHOOK_REL_LOG);
-	if (!OidIsValid(my_log))
-		my_log = log;
-	if (log == my_log)
+	numbers = find_numbers();
+	if (!OidIsValid(my_numbers))
+		my_numbers = numbers;
+	if (numbers == my_numbers)
 		return;
 	webhook_slot_set_state(WEBHOOK_STATE_STOPPED);
 	ereport(LOG,
 			(errcode(ERRCODE_SUCCESSFUL_COMPLETION),
-			 errmsg("webhook worker %d of database \"%s\" starts anew: the extension was created again",
-					webhook_slot_number(), get_database_name(MyDatabaseId))));
+			 errmsg("webhook worker %d of database \"%s\" starts anew: the numbers of deliveries begin again",
+					webhook_slot_number(), get_database_name(MyDatabaseId)),
+			 errdetail("The extension was created again, or the log was truncated with RESTART IDENTITY.")));
 	proc_exit(0);
 }
 
@@ -205,7 +224,7 @@ look_around(TimestampTz now, bool is_rescan, const WebhookHint *hints, int n)
 		webhook_runner_survey();
 		webhook_survey_ask();
 	}
-	check_extension();
+	check_log();
 	if (webhook_catalog_generation() != seen_generation)
 	{
 		/* What is not yet sent is made anew from the action as it is now. */

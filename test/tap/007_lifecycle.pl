@@ -228,6 +228,11 @@ ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log}, 'Dispatched'),
 $bare->safe_psql('postgres', 'BEGIN; DROP EXTENSION webhook CASCADE; ' . install('/slow?ms=3000', 12) . '; COMMIT');
 ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log}, 'Success'), 'a request of the new one has its answer');
 is($bare->safe_psql('postgres', 'SELECT log_id, attempt, request_body FROM webhook.webhook_attempt'), '1|1|{"id": 12}', 'its own');
+$bare->safe_psql('postgres', q{SELECT webhook.alter_action(1, max_in_flight => 1, url => '} . $receiver->url('/slow?ms=1500') . q{'); INSERT INTO event VALUES (13)});
+ok(wait_for_sql($bare, q{SELECT status FROM webhook.webhook_log ORDER BY log_id DESC LIMIT 1}, 'Dispatched'), 'another one is under way');
+$bare->safe_psql('postgres', 'TRUNCATE webhook.webhook_log, webhook.webhook_attempt RESTART IDENTITY; INSERT INTO event VALUES (14)');
+ok(wait_for_sql($bare, q{SELECT log_id, status FROM webhook.webhook_log}, '1|Success'), 'the log is emptied, and numbered anew');
+is($bare->safe_psql('postgres', 'SELECT log_id, attempt, request_body FROM webhook.webhook_attempt'), '1|1|{"id": 14}', 'what is new has its own answer');
 unlike(PostgreSQL::Test::Utils::slurp_file($bare->logfile), qr/ ERROR:  could not open relation/, 'the worker met no relation that is gone');
 
 # Whoever writes is waited for, and is in no deadlock
@@ -235,11 +240,11 @@ my $writer = $bare->background_psql('postgres', on_error_stop => 0);
 $writer->query_safe('BEGIN; LOCK TABLE event IN ROW EXCLUSIVE MODE');
 my $dropper = IPC::Run::start([ 'psql', '-XAtq', '-d', $bare->connstr('postgres'), '-c', 'DROP EXTENSION webhook CASCADE' ], '>', \$out, '2>', \$err);
 ok(wait_for_sql($bare, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^DROP EXTENSION' AND wait_event_type = 'Lock'}, '1'), 'DROP EXTENSION waits for a writer');
-is($writer->query('INSERT INTO event VALUES (13) RETURNING id'), '13', 'who goes on');
+is($writer->query('INSERT INTO event VALUES (15) RETURNING id'), '15', 'who goes on');
 $writer->query('COMMIT');
 $writer->quit;
 $dropper->finish;
-is($bare->safe_psql('postgres', 'SELECT count(*) FROM event WHERE id = 13'), '1', 'and commits');
+is($bare->safe_psql('postgres', 'SELECT count(*) FROM event WHERE id = 15'), '1', 'and commits');
 is($bare->safe_psql('postgres', q{SELECT count(*) FROM pg_extension WHERE extname = 'webhook'}), '0', 'the extension is gone');
 $bare->safe_psql('postgres', 'CREATE EXTENSION webhook');
 
