@@ -9,6 +9,7 @@
 #define WEBHOOK_DDL_H
 
 #include "commands/event_trigger.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 
 #define WEBHOOK_CHANGE_HINT \

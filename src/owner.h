@@ -8,6 +8,8 @@
 #ifndef WEBHOOK_OWNER_H
 #define WEBHOOK_OWNER_H
 
+#include "nodes/pg_list.h"
+
 /* Workflows were made, dropped or given away: let DROP ROLE know. */
 extern void webhook_owner_note(void);
 
