@@ -71,7 +71,7 @@
 /* Of a record's many, the first one is asked whether it is alone. */
 static const char *const claim_sql = CLAIM("");
 static const char *const claim_ordered_sql =
-	CLAIM(" AND CASE WHEN" LOG_IS_FIRST_OF_RECORD("") " THEN" IS_ALONE " END");
+	CLAIM(" AND CASE WHEN" WEBHOOK_IS_FIRST_OF_RECORD("") " THEN" IS_ALONE " END");
 
 /*
  * What a claim has passed over, and nothing will tell of: it is locked, or its
@@ -81,7 +81,7 @@ static const char *const passed_over_sql =
 	"SELECT q.retry_at FROM webhook.webhook_log q"
 	" WHERE q.action_id = $1 AND q.retry_at <= $2"
 	" AND (q.retry_at, q.log_id) > ($3, $4)"
-	" AND q.status <> 'Dispatched' AND" LOG_IS_FIRST_OF_RECORD("")
+	" AND q.status <> 'Dispatched' AND" WEBHOOK_IS_FIRST_OF_RECORD("")
 	" ORDER BY q.retry_at, q.log_id LIMIT 1";
 
 /*
@@ -99,7 +99,7 @@ static const char *const claim_successors_sql =
 	" JOIN webhook.webhook_log q ON q.log_id = s.log_id"
 	" WHERE CASE WHEN q.retry_at IS NULL THEN false"
 	" ELSE q.retry_at <= $3 AND q.status <> 'Dispatched' END"
-	" AND" LOG_IS_FIRST_OF_RECORD(" AND p.log_id > s.after")
+	" AND" WEBHOOK_IS_FIRST_OF_RECORD(" AND p.log_id > s.after")
 	" ORDER BY q.log_id FOR NO KEY UPDATE OF q SKIP LOCKED)"
 	" UPDATE webhook.webhook_log l SET status = 'Dispatched',"
 	" dispatched_at = pg_catalog.clock_timestamp(), worker = $4"

@@ -17,13 +17,13 @@
 #include "argument.h"
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "claim.h"
 #include "commit.h"
 #include "compat.h"
 #include "computed.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "log_table.h"
 #include "lookup.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -454,7 +454,7 @@ static const char *const due_sql =
 "  SELECT q.action_id, q.record_id, q.log_id, q.ordered FROM webhook.webhook_log q"
 "  WHERE q.action_id = a.action_id AND q.retry_at <= $1"
 "  ORDER BY q.retry_at LIMIT 1000) q) q"
-" WHERE NOT a.ordered OR q.nth = 1000 OR" LOG_IS_FIRST_OF_RECORD("") " LIMIT 1) q"
+" WHERE NOT a.ordered OR q.nth = 1000 OR" WEBHOOK_IS_FIRST_OF_RECORD("") " LIMIT 1) q"
 " WHERE a.enabled";
 
 /*

@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/transam.h"
@@ -192,4 +193,20 @@ webhook_log_is_index(Relation index, Relation rel, const AttrNumber *columns,
 	return !index->rd_index->indcheckxmin ||
 		TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
 							  TransactionXmin);
+}
+
+Relation
+webhook_log_open_index(Relation rel, const char *name, const AttrNumber *columns,
+					   int n)
+{
+	Oid			oid = get_relname_relid(name, RelationGetNamespace(rel));
+	Relation	index;
+
+	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX)
+		return NULL;
+	index = index_open(oid, AccessShareLock);
+	if (webhook_log_is_index(index, rel, columns, n))
+		return index;
+	index_close(index, AccessShareLock);
+	return NULL;
 }

@@ -41,19 +41,6 @@ enum
 	LOG_NATTS
 };
 
-/*
- * SQL: no unfinished delivery of the same record comes before q.  It is looked
- * for from here backwards: where many wait for one that is under way, the next
- * one tells, while from the first one on all that have ended are walked over as
- * long as somebody holds a snapshot.
- */
-#define LOG_IS_FIRST_OF_RECORD(criterion) \
-	" (NOT q.ordered OR (SELECT p.log_id FROM webhook.webhook_log p" \
-	" WHERE p.ordered AND p.retry_at IS NOT NULL" \
-	" AND p.action_id = q.action_id AND p.record_id = q.record_id" \
-	" AND p.log_id < q.log_id" criterion \
-	" ORDER BY p.log_id DESC LIMIT 1) IS NULL)"
-
 /* Columns of webhook.webhook_attempt, counted from zero. */
 enum
 {
@@ -108,5 +95,9 @@ extern void webhook_log_close(WebhookLogTarget *target);
  */
 extern bool webhook_log_is_index(Relation index, Relation rel,
 								 const AttrNumber *columns, int n);
+
+/* Open an index of that name if it is such a one, to be read; NULL: it is not. */
+extern Relation webhook_log_open_index(Relation rel, const char *name,
+									   const AttrNumber *columns, int n);
 
 #endif							/* WEBHOOK_LOG_TABLE_H */

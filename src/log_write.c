@@ -125,19 +125,13 @@ finish_version(WebhookLogTarget *target)
  * ---------------------------------------------------------------------
  */
 
-/* Is it what the keys below are made for, and does it know every row? */
+/* Does it know every row that is due? */
 static bool
-is_due_index(Relation index, Relation log)
+knows_due_rows(Relation index)
 {
-	static const AttrNumber columns[] = {
-		LOG_ACTION_ID + 1, LOG_RETRY_AT + 1, LOG_LOG_ID + 1
-	};
-	List	   *predicate;
+	List	   *predicate = RelationGetIndexPredicate(index);
 	NullTest   *test;
 
-	if (!webhook_log_is_index(index, log, columns, lengthof(columns)))
-		return false;
-	predicate = RelationGetIndexPredicate(index);
 	if (list_length(predicate) != 1 || !IsA(linitial(predicate), NullTest))
 		return predicate == NIL;
 	test = linitial_node(NullTest, predicate);
@@ -149,14 +143,13 @@ is_due_index(Relation index, Relation log)
 static Relation
 open_due_index(Relation log)
 {
-	Oid			oid = get_relname_relid("webhook_log_due_idx",
-										RelationGetNamespace(log));
-	Relation	index;
+	static const AttrNumber columns[] = {
+		LOG_ACTION_ID + 1, LOG_RETRY_AT + 1, LOG_LOG_ID + 1
+	};
+	Relation	index = webhook_log_open_index(log, "webhook_log_due_idx",
+											   columns, lengthof(columns));
 
-	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_INDEX)
-		return NULL;
-	index = index_open(oid, AccessShareLock);
-	if (is_due_index(index, log))
+	if (index == NULL || knows_due_rows(index))
 		return index;
 	index_close(index, AccessShareLock);
 	return NULL;

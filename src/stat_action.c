@@ -110,25 +110,27 @@ typedef struct QueueScan
 	int			looks;			/* see MAX_LOOKS */
 } QueueScan;
 
-/* NULL: it is missing; webhook.health says so. */
-static Relation
-open_index(const char *name)
-{
-	Oid			index = get_relname_relid(name, get_namespace_oid("webhook", false));
-
-	if (!OidIsValid(index) || !get_index_isvalid(index))
-		return NULL;
-	return index_open(index, AccessShareLock);
-}
-
+/* False: the index is missing, which webhook.health says, or is another one. */
 static bool
 begin_queue(QueueScan *scan)
 {
-	scan->index = open_index("webhook_log_due_idx");
-	if (scan->index == NULL)
-		return false;
+	static const AttrNumber due[] = {
+		LOG_ACTION_ID + 1, LOG_RETRY_AT + 1, LOG_LOG_ID + 1
+	};
+	static const AttrNumber ordered[] = {
+		LOG_ACTION_ID + 1, LOG_RECORD_ID + 1, LOG_LOG_ID + 1
+	};
+
 	scan->log = table_open(webhook_catalog_relation(WEBHOOK_REL_LOG), AccessShareLock);
-	scan->ordered_index = open_index("webhook_log_ordered_idx");
+	scan->index = webhook_log_open_index(scan->log, "webhook_log_due_idx",
+										 due, lengthof(due));
+	if (scan->index == NULL)
+	{
+		table_close(scan->log, AccessShareLock);
+		return false;
+	}
+	scan->ordered_index = webhook_log_open_index(scan->log, "webhook_log_ordered_idx",
+												 ordered, lengthof(ordered));
 	scan->slot = table_slot_create(scan->log, NULL);
 	scan->other_slot = table_slot_create(scan->log, NULL);
 	scan->queued = webhook_log_status("Queued");

@@ -101,6 +101,8 @@ my @changes = (
 	[ 'no index for the queue', q{DROP INDEX webhook.webhook_log_due_idx} ],
 	[ 'another index under its name', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at DESC, log_id) WHERE retry_at IS NOT NULL}, q{DROP INDEX webhook.webhook_log_due_idx} ],
 	[ 'an index of some of the queue', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at, log_id) WHERE retry_at < '2000-01-01'}, q{DROP INDEX webhook.webhook_log_due_idx} ],
+	[ 'one of other columns', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (record_id, action_id, log_id) WHERE retry_at IS NOT NULL}, q{DROP INDEX webhook.webhook_log_due_idx},
+		q{SELECT count(*) > 0 AND count(queued) = 0 FROM webhook.stat_action} ],
 	[ 'the index made again', q{CREATE INDEX webhook_log_due_idx ON webhook.webhook_log (action_id, retry_at, log_id) WHERE retry_at IS NOT NULL} ],
 	[ 'a table under it, with rows at the same places',
 		q{CREATE TABLE archive () INHERITS (webhook.webhook_log);
