@@ -327,7 +327,11 @@ webhook_share_hungry_at(TimestampTz now)
 			continue;
 		if ((has_successors(lane) && budgets[lane->trust] > 0) ||
 			get_appetite(lane, budgets[lane->trust]) > 0)
-			first = Min(first, webhook_lane_claim_at(lane, now));
+		{
+			TimestampTz claim_at = webhook_lane_claim_at(lane, now);
+
+			first = Min(first, claim_at);
+		}
 		if (first <= now)
 			break;
 	}

@@ -465,15 +465,15 @@ webhook_turn_init(void)
 }
 
 TimestampTz
-webhook_turn_next(bool is_told)
+webhook_turn_next(TimestampTz now, bool is_told)
 {
 	TimestampTz next = webhook_survey_next();
-	TimestampTz hungry_at = webhook_share_hungry_at(GetCurrentTimestamp());
+	TimestampTz hungry_at = webhook_share_hungry_at(now);
 
 	if (is_told)
 		next = last_turn_at;
 	if (!webhook_durable_is_reached())
-		next = Min(next, GetCurrentTimestamp() + WEBHOOK_DURABLE_POLL_US);
+		next = Min(next, now + WEBHOOK_DURABLE_POLL_US);
 	else
 		next = Min(next, webhook_share_next_due());
 	next = Min(next, Max(hungry_at, last_turn_at + CLAIM_PAUSE_US));
@@ -483,7 +483,7 @@ webhook_turn_next(bool is_told)
 		next = Min(next, webhook_recovery_next());
 	next = Max(next, last_turn_at + turn_pause);
 	next = Min(next, webhook_settle_next());
-	if (is_quiet() && webhook_settle_is_due(GetCurrentTimestamp(), true))
+	if (is_quiet() && webhook_settle_is_due(now, true))
 		next = Min(next, last_turn_at + turn_pause);
 	next = Max(next, backoff_until);
 	return Min(next, probe_at);

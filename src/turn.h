@@ -33,6 +33,6 @@ extern void webhook_turn_take(void);
  * The moment at which a turn is due; for a worker that was told of something,
  * that at which it may take one.
  */
-extern TimestampTz webhook_turn_next(bool is_told);
+extern TimestampTz webhook_turn_next(TimestampTz now, bool is_told);
 
 #endif							/* WEBHOOK_TURN_H */

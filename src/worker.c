@@ -98,11 +98,11 @@ static long
 plan_wait(TimestampTz next_send, bool is_told)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = Min(next_send, reload_at);
+	TimestampTz next = webhook_turn_next(now, is_told);
 	long		timeout = webhook_sender_timeout();
 	long		until;
 
-	next = Min(next, webhook_turn_next(is_told));
+	next = Min(next, Min(next_send, reload_at));
 	if (webhook_slot_number() == 0 && !webhook_turn_is_silent())
 		next = Min(next, Min(webhook_mail_next(), webhook_runner_next()));
 	until = next <= now ? 0 : (long) ((next - now + 999) / 1000);
