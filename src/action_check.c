@@ -129,6 +129,15 @@ check_limits(const WebhookActionRow *row)
 }
 
 void
+webhook_action_check_secret(const char *secret)
+{
+	const char *problem = webhook_signature_check_secret(secret);
+
+	if (problem != NULL)
+		webhook_action_refuse("signing secret is not one of Standard Webhooks", problem);
+}
+
+void
 webhook_action_check_values(const WebhookActionRow *row)
 {
 	check_credentials(row);
@@ -226,8 +235,6 @@ check_authorization(const WebhookActionRow *row)
 void
 webhook_action_check(WebhookActionRow *row)
 {
-	const char *problem;
-
 	if (row->title == NULL || row->title[0] == '\0')
 		webhook_action_refuse("an action needs a title", NULL);
 	if (row->url == NULL || row->url[0] == '\0')
@@ -246,14 +253,10 @@ webhook_action_check(WebhookActionRow *row)
 	row->content_type = asc_toupper(row->content_type, strlen(row->content_type));
 
 	check_fit(row, row->module, true);
-	check_credentials(row);
+	webhook_action_check_values(row);
 	check_authorization(row);
-	check_certificate(row->client_certificate);
-	check_limits(row);
-	problem = row->signing_secret == NULL ? NULL :
-		webhook_signature_check_secret(row->signing_secret);
-	if (problem != NULL)
-		webhook_action_refuse("signing secret is not one of Standard Webhooks", problem);
+	if (row->signing_secret != NULL)
+		webhook_action_check_secret(row->signing_secret);
 }
 
 static void

@@ -20,6 +20,9 @@ extern void webhook_action_check(WebhookActionRow *row);
 /* The same, but only of what refers neither to its module nor to a template. */
 extern void webhook_action_check_values(const WebhookActionRow *row);
 
+/* The same, of a signing secret. */
+extern void webhook_action_check_secret(const char *secret);
+
 /*
  * Raise an error, with the action in its context, if what the action says does
  * not fit the module: a column that it does not have, or no primary key for an

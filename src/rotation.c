@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "action.h"
+#include "action_check.h"
 #include "action_table.h"
 #include "argument.h"
 #include "duration.h"
@@ -66,7 +67,6 @@ rotate_secret(PG_FUNCTION_ARGS)
 	WebhookActionRow *row;
 	char	   *secret;
 	Interval   *overlap;
-	const char *problem;
 
 	webhook_argument_require(fcinfo, 0, "action_id");
 	webhook_argument_require(fcinfo, 1, "new_secret");
@@ -74,16 +74,9 @@ rotate_secret(PG_FUNCTION_ARGS)
 	row = webhook_action_lock(PG_GETARG_INT32(0));
 	secret = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	overlap = PG_GETARG_INTERVAL_P(2);
-	problem = webhook_signature_check_secret(secret);
-	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("signing secret is not one of Standard Webhooks"),
-				 errhint("%s", problem)));
+	webhook_action_check_secret(secret);
 	if (webhook_duration_microseconds(overlap) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("overlap is negative")));
+		webhook_action_refuse("overlap is negative", NULL);
 	keep_secrets(row, secret, webhook_duration_microseconds(overlap));
 	row->signing_secret = secret;
 	webhook_action_table_update(row);

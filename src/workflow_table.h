@@ -43,7 +43,10 @@ extern WebhookWorkflow *webhook_workflow_table_lock(const char *name);
 extern WebhookWorkflow *webhook_workflow_table_lock_due(int32 workflow_id,
 														TimestampTz planned_at);
 
-/* Plan its next run: next_run_at, counts_from. */
+/*
+ * Plan its next run: next_run_at, counts_from.  It does not write enabled, which
+ * would have every session read the configuration anew.
+ */
 extern void webhook_workflow_table_set_next(const WebhookWorkflow *workflow);
 
 /* All workflows (WebhookWorkflow *) on any of these relations (OIDs). */
