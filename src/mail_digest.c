@@ -99,9 +99,10 @@ static const char *const action_sql =
 " FROM webhook.action a JOIN webhook.workflow w ON w.workflow_id = a.workflow_id"
 " WHERE a.action_id = $1";
 
+/* As in the log, whichever failed first of what was under way at once. */
 static const char *const items_sql =
 "SELECT log_id, record_id, kind, error, retry_at FROM webhook.mail_digest_item"
-" WHERE action_id = $1 AND recipient = $2 ORDER BY nth";
+" WHERE action_id = $1 AND recipient = $2 ORDER BY log_id, nth";
 
 static const char *const write_mail_sql =
 "INSERT INTO webhook.mail_log (action_id, owner, recipient, subject, body, status,"

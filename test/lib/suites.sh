@@ -91,6 +91,10 @@ tap()
 		echo "== end of the log of $name"
 		tail -n 60 "$dir/tmp_check/log/regress_log_$name"
 		grep -hE 'PANIC|TRAP|terminated by signal|webhook.*(ERROR|FATAL)' "$dir/tmp_check/log/${name}"_*.log | tail -n 20
+		# Last, as some see no more than the end: what failed, and with what.
+		echo "== what failed in $name"
+		awk '/^\[.*s\) not ok / && !/# TODO/ { left = 16 } /^\[.*s\) ok / { left = 0 } left-- > 0 && NF > 1' \
+			"$dir/tmp_check/log/regress_log_$name" | cut -c 1-200 | tail -n 40
 		failed=$((failed + 1))
 	done
 	all=$(sed -nE 's/^Files=([0-9]+),.*/\1/p' "$out/tap_summary")
