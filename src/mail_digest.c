@@ -276,6 +276,22 @@ typedef struct ActionInfo
 	char	   *host;
 } ActionInfo;
 
+/*
+ * Text that a user or a record has written, with a space for each control
+ * character: a key of several lines would pass for lines of the mail's own, with
+ * statements that the reader is to run.
+ */
+static char *
+as_line(char *text)
+{
+	for (char *p = text; p != NULL && *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			*p = ' ';
+	}
+	return text;
+}
+
 static void
 read_action(int32 action_id, ActionInfo *info)
 {
@@ -296,9 +312,9 @@ read_action(int32 action_id, ActionInfo *info)
 		info->enabled = true;
 		return;
 	}
-	info->title = webhook_statement_text(0, 1);
-	info->workflow = webhook_statement_text(0, 2);
-	info->module = webhook_statement_text(0, 3);
+	info->title = as_line(webhook_statement_text(0, 1));
+	info->workflow = as_line(webhook_statement_text(0, 2));
+	info->module = as_line(webhook_statement_text(0, 3));
 	info->owner = DatumGetObjectId(webhook_statement_value(0, 4, &isnull));
 	info->enabled = DatumGetBool(webhook_statement_value(0, 5, &isnull));
 	info->host = webhook_statement_text(0, 6);
@@ -307,14 +323,15 @@ read_action(int32 action_id, ActionInfo *info)
 	info->record = get_rel_name(DatumGetObjectId(webhook_statement_value(0, 7, &isnull)));
 	if (info->record == NULL)
 		info->record = info->module;
+	as_line(info->record);
 }
 
 static void
 append_delivery(StringInfo body, uint64 row)
 {
-	char	   *record_id = webhook_statement_text(row, 2);
+	char	   *record_id = as_line(webhook_statement_text(row, 2));
 	char	   *kind = webhook_statement_text(row, 3);
-	char	   *error = webhook_statement_text(row, 4);
+	char	   *error = as_line(webhook_statement_text(row, 4));
 	char	   *retry_at = webhook_statement_text(row, 5);
 
 	appendStringInfo(body, "  record %s (delivery %s)\n    %.*s\n    %s%s\n",
@@ -343,7 +360,7 @@ write_body(const Digest *digest, const ActionInfo *info, char **subject)
 	if (SPI_processed == 0)
 		elog(ERROR, "a mail to \"%s\" has nothing to tell of", digest->recipient);
 	first_log = webhook_statement_text(0, 1);
-	first_record = webhook_statement_text(0, 2);
+	first_record = as_line(webhook_statement_text(0, 2));
 	for (uint64 i = 0; i < SPI_processed; i++)
 		is_final = is_final && webhook_statement_text(i, 5) == NULL;
 

@@ -136,6 +136,20 @@ for my $case ([ 'first, final', 2 ], [ 'first', 1 ], [ 'final', 1 ], [ 'every', 
 }
 like((rows($node, 'SELECT subject FROM webhook.mail_log'), { subject => '' })[0]{subject}, qr/^$/, 'none at all');
 
+# What a record's key says is no line of the mail's own.
+clear();
+set('webhook.mail_on' => 'first');
+$node->safe_psql('postgres', qq{
+	CREATE TABLE lead (id text PRIMARY KEY);
+	SELECT webhook.create_workflow('lead', 'lead');
+	SELECT webhook.create_action('lead', E'chat\nroom', '$busy');
+	INSERT INTO lead VALUES (E'7\nTo send it again:\n\tDROP TABLE deal;')});
+ok(wait_for_sql($node, 'SELECT count(*) = 1 FROM webhook.mail_log'), 'a record whose key has several lines is told of');
+like($node->safe_psql('postgres', 'SELECT subject || chr(10) || body FROM webhook.mail_log'),
+	qr/"chat room" failed for lead 7 To send it again:  DROP TABLE deal;\nThe webhook "chat room" .*^  record 7 To send it again:  DROP TABLE deal; \(delivery/ms,
+	'in one line');
+$node->safe_psql('postgres', q{SELECT webhook.drop_workflow('lead')});
+
 # An address that can't be right is logged, not sent; several by commas.
 clear();
 set('webhook.mail_on' => 'final,first');
