@@ -31,6 +31,7 @@ import time
 
 WRITERS = 4
 SLACK = 6.0             # seconds before a kill in which an attempt can be lost
+UNANSWERED = 1.0        # seconds before its own kill in which the receiver may note a request and not answer it
 PERIOD = 24.0           # seconds; nothing is killed but at its beginning, lest everything be around a kill
 KILLING = 8.0
 
@@ -225,6 +226,7 @@ class Torture:
         self.random = random.Random(args.seed)
         self.cluster = Cluster(args.directory)
         self.kills = []
+        self.receiver_kills = []
         self.counts = collections.Counter()
         self.refused = collections.Counter()
         self.extra = 0
@@ -318,6 +320,7 @@ class Torture:
 
     def restart_receiver(self):
         self.receiver.stop()
+        self.receiver_kills.append(time.time())
         time.sleep(self.random.random() * 0.5)
         self.receiver.start()
 
@@ -364,7 +367,8 @@ class Torture:
                 + "\n" + self.cluster.sql("SELECT * FROM webhook.stat_worker"))
 
     def is_near_kill(self, moment):
-        return any(moment - 1 <= kill <= moment + SLACK for kill in self.kills)
+        return (any(moment - 1 <= kill <= moment + SLACK for kill in self.kills)
+                or any(moment <= kill <= moment + UNANSWERED for kill in self.receiver_kills))
 
     def check(self):
         problems = []
