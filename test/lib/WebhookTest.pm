@@ -33,6 +33,7 @@ our @EXPORT = qw(
   closed_port
   set_conf
   worker_pid
+  kill_worker
 );
 
 # Nothing here takes so long unless it hangs.
@@ -199,6 +200,17 @@ sub worker_pid
 		sleep 0.05;
 	}
 	die "no worker in database $database";
+}
+
+# Kill a worker as the kernel would, and with it all sessions; returns the process
+# id of the next one, once there is one and so the server takes connections again.
+sub kill_worker
+{
+	my ($node) = @_;
+	my $pid = worker_pid($node);
+
+	kill 'KILL', $pid or die "no worker to kill";
+	return worker_pid($node, $pid);
 }
 
 # --------------------------------------------------------------------------

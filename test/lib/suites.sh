@@ -95,6 +95,7 @@ tap()
 		echo "== what failed in $name"
 		awk '/^\[.*s\) not ok / && !/# TODO/ { left = 16 } /^\[.*s\) ok / { left = 0 } left-- > 0 && NF > 1' \
 			"$dir/tmp_check/log/regress_log_$name" | cut -c 1-200 | tail -n 40
+		grep -E ' at .* line [0-9]+\.$' "$dir/tmp_check/log/regress_log_$name" | tail -n 3
 		failed=$((failed + 1))
 	done
 	all=$(sed -nE 's/^Files=([0-9]+),.*/\1/p' "$out/tap_summary")

@@ -93,10 +93,7 @@ is(stat_of($bad)->{failing_since}, $since, 'failing since the first');
 # All of that outlives a worker that is killed, and a restart
 my $before = stat_of($ok)->{succeeded};
 $node->safe_psql('postgres', 'CREATE TABLE flushed ()');	# a commit that is not asynchronous
-my $pid = worker_pid($node);
-kill 'KILL', $pid;
-$node->poll_query_until('postgres', 'SELECT true');
-worker_pid($node, $pid);
+kill_worker($node);
 is(stat_of($ok)->{succeeded}, $before, 'counts outlive a killed worker');
 $node->safe_psql('postgres', 'INSERT INTO good VALUES (201); INSERT INTO bad VALUES (51)');
 $node->restart;

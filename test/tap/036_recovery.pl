@@ -83,14 +83,7 @@ is(scalar(grep { $_ != 1 } values %$seen), 0, 'each was sent once');
 # One that ends before it is through is followed by another that begins anew.
 is_dispatched(0, "log_id = $far OR record_id IN ('12', '30')");
 sql(q{UPDATE webhook.webhook_log SET retry_at = queued_at, completed_at = NULL WHERE record_id IN ('12', '30')});
-for my $round (1 .. 3)
-{
-	my $pid = worker_pid($node);
-
-	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', 'SELECT true');
-	worker_pid($node, $pid);
-}
+kill_worker($node) for 1 .. 3;
 ok(wait_for_sql($node, "SELECT status FROM webhook.webhook_log WHERE log_id = $far", 'Queued'), 'killed time and again, the worker finds what there is');
 ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id IN ('12', '30') AND status = 'Success'}, '2'), 'and sends it');
 
