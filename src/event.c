@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "record.h"
 #include "seen.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -290,6 +291,9 @@ add_deliveries(const WebhookEventWorkflow *workflow, const char *operation,
 	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[LOG_NATTS];
 	bool		nulls[LOG_NATTS];
+
+	/* The table first, then its sequence, as everybody locks them: so does TRUNCATE. */
+	LockRelationOid(webhook_catalog_relation(WEBHOOK_REL_LOG), RowExclusiveLock);
 
 #define SET(column, datum) \
 	(values[column] = (datum), nulls[column] = false)

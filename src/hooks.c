@@ -6,10 +6,10 @@
  * Runs in sessions.  A worker is a session of its database: it has to go
  * before the database can be dropped, renamed, moved or copied, and comes
  * back afterwards.  COMMIT PREPARED commits what another session queued, and
- * DROP EXTENSION ends a worker's reason to be.  ALTER EXTENSION UPDATE may make
- * objects that the loaded library is too old for.  REASSIGN OWNED gives
- * workflows away.  The triggers of a statement are fired in ExecutorFinish, or
- * in COPY: what they queue is written at its end.
+ * DROP EXTENSION ends a worker's reason to be, once it has waited for those who
+ * write.  ALTER EXTENSION UPDATE may make objects that the loaded library is too
+ * old for.  REASSIGN OWNED gives workflows away.  The triggers of a statement are
+ * fired in ExecutorFinish, or in COPY: what they queue is written at its end.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +36,7 @@
 #include "owner.h"
 #include "slot.h"
 #include "tcop/utility.h"
+#include "uninstall.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
@@ -209,6 +210,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 		return;
 	}
 
+	if (IsA(command, DropStmt))
+		webhook_uninstall_begin((DropStmt *) command);
 	call_process_utility(&utility);
 	if (IsA(command, ReassignOwnedStmt) && webhook_catalog_exists())
 		reassign_workflows((ReassignOwnedStmt *) command);

@@ -31,7 +31,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_PREFETCH 1000
-#define PREFETCH_US 25000		/* claim what is completed in this time */
+#define PREFETCH_US INT64CONST(25000)	/* claim what is completed in this time */
 #define MAX_LOCAL_PAUSE 60		/* seconds */
 #define MAX_UNRESOLVED_US USECS_PER_HOUR	/* then it is the receiver's failure */
 

@@ -8,40 +8,41 @@
  * of which it drops the triggers, and be in a deadlock with every writer: so
  * the modules are locked before.
  *
+ * Called by a hook, for an event trigger would call a function of a library that
+ * may be gone, or another one, by then: to drop the extension is what helps.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog.h"
 #include "catalog/pg_extension.h"
-#include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "compat.h"
-#include "ddl.h"
 #include "executor/spi.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "statement.h"
 #include "storage/lmgr.h"
+#include "uninstall.h"
 #include "utils/acl.h"
-
-PG_FUNCTION_INFO_V1(before_drop);
 
 /* Is it "DROP EXTENSION webhook", of somebody who may? */
 static bool
-drops_extension(Node *parsetree)
+drops_extension(const DropStmt *command)
 {
-	Oid			extension = get_extension_oid("webhook", true);
+	Oid			extension;
 	ListCell   *lc;
 
-	if (!IsA(parsetree, DropStmt) || !OidIsValid(extension) ||
-		!webhook_extension_ownercheck(extension, GetUserId()))
+	if (command->removeType != OBJECT_EXTENSION || XactReadOnly)
 		return false;
-	foreach(lc, ((DropStmt *) parsetree)->objects)
+	foreach(lc, command->objects)
 	{
-		if (strcmp(strVal(lfirst(lc)), "webhook") == 0)
-			return true;
+		if (strcmp(strVal(lfirst(lc)), "webhook") != 0)
+			continue;
+		extension = get_extension_oid("webhook", true);
+		return OidIsValid(extension) &&
+			webhook_extension_ownercheck(extension, GetUserId());
 	}
 	return false;
 }
@@ -54,13 +55,14 @@ find_modules(void)
 	List	   *result;
 	WebhookScope scope;
 
-	webhook_scope_enter(&scope, webhook_catalog_owner());
+	webhook_scope_enter(&scope, GetUserId());
 	SPI_connect();
 	webhook_statement_execute("SELECT t.tgrelid FROM pg_trigger t"
 							  " JOIN pg_proc p ON p.oid = t.tgfoid"
+							  " JOIN pg_namespace n ON n.oid = p.pronamespace"
 							  " JOIN pg_class c ON c.oid = t.tgrelid"
-							  " WHERE p.pronamespace = 'webhook'::regnamespace"
-							  " AND c.relnamespace <> p.pronamespace"
+							  " WHERE n.nspname = 'webhook'"
+							  " AND c.relnamespace <> n.oid"
 							  " GROUP BY 1 ORDER BY max(t.tgparentid) <> 0, 1",
 							  0, NULL, NULL, NULL);
 	result = webhook_statement_oids(context);
@@ -69,19 +71,13 @@ find_modules(void)
 	return result;
 }
 
-/*
- * webhook.before_drop() returns event_trigger
- *		The extension is to be dropped, with the triggers on modules.
- */
-Datum
-before_drop(PG_FUNCTION_ARGS)
+void
+webhook_uninstall_begin(const DropStmt *command)
 {
-	EventTriggerData *event = webhook_ddl_event(fcinfo, "before_drop");
 	ListCell   *lc;
 
-	if (!drops_extension(event->parsetree) || !webhook_ddl_is_installed())
-		PG_RETURN_VOID();
+	if (!drops_extension(command))
+		return;
 	foreach(lc, find_modules())
 		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
-	PG_RETURN_VOID();
 }

@@ -1143,14 +1143,6 @@ CREATE EVENT TRIGGER webhook_on_drop ON sql_drop
 	EXECUTE FUNCTION webhook.on_drop();
 COMMENT ON EVENT TRIGGER webhook_on_drop IS 'drops the workflows of dropped modules, refuses to drop what others need';
 
-CREATE FUNCTION webhook.before_drop() RETURNS event_trigger
-LANGUAGE C AS 'MODULE_PATHNAME', 'before_drop';
-COMMENT ON FUNCTION webhook.before_drop IS 'internal: lets DROP EXTENSION wait for those who write, rather than be in a deadlock with them';
-CREATE EVENT TRIGGER webhook_before_drop ON ddl_command_start
-	WHEN TAG IN ('DROP EXTENSION')
-	EXECUTE FUNCTION webhook.before_drop();
-COMMENT ON EVENT TRIGGER webhook_before_drop IS 'lets DROP EXTENSION wait for those who write, rather than be in a deadlock with them';
-
 CREATE FUNCTION webhook.before_alter() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'before_alter';
 COMMENT ON FUNCTION webhook.before_alter IS 'internal: refuses to drop or retype a column that the criteria of a workflow use';
@@ -1180,7 +1172,6 @@ COMMENT ON EVENT TRIGGER webhook_on_owned IS 'DROP OWNED drops a role''s workflo
 
 -- What is configured must fit the schema on a replica, too.
 ALTER EVENT TRIGGER webhook_on_drop ENABLE ALWAYS;
-ALTER EVENT TRIGGER webhook_before_drop ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_before_alter ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_on_alter ENABLE ALWAYS;
 ALTER EVENT TRIGGER webhook_on_owned ENABLE ALWAYS;

@@ -201,7 +201,6 @@ webhook_workflow_table_give_up(int32 workflow_id)
 				" WHERE action_id = ANY (ARRAY(SELECT a.action_id"
 				" FROM webhook.action a WHERE a.workflow_id = $1))"
 				" AND retry_at IS NOT NULL AND status <> 'Dispatched'", workflow_id);
-	webhook_workflow_table_clear_seen(workflow_id);
 }
 
 void

@@ -74,12 +74,13 @@ extern void webhook_workflow_table_set_enabled(const WebhookWorkflow *workflow);
 extern void webhook_workflow_table_clear_seen(int32 workflow_id);
 
 /*
- * Give up all that is left to do for a workflow, and what it has met: as long as
- * it takes, it wants no lock on the module.  The worker gives up what comes after.
+ * Give up all that is left to do for a workflow: as long as it takes, it wants no
+ * lock on the module.  The worker gives up what comes after.  What the workflow has
+ * met stays: a writer who meets it waits for whoever deletes it.
  */
 extern void webhook_workflow_table_give_up(int32 workflow_id);
 
-/* Then delete it, with its actions.  Its triggers are not touched. */
+/* Then delete it, with its actions and what it has met.  Its triggers are not touched. */
 extern void webhook_workflow_table_delete(int32 workflow_id);
 
 #endif							/* WEBHOOK_WORKFLOW_TABLE_H */

@@ -173,6 +173,11 @@ $bare->safe_psql('postgres', qq{
 	SELECT webhook.create_action('events', 'send', '$url');
 	INSERT INTO event VALUES (1)});
 is($bare->safe_psql('postgres', 'SELECT status FROM webhook.webhook_log'), 'Queued', 'queued');
+
+# Where the library is gone all that helps is to drop the extension.
+my $drop = 'DROP EXTENSION webhook CASCADE; ROLLBACK';
+($code, $out, $err) = $bare->psql('postgres', "BEGIN; UPDATE pg_proc SET probin = '\$libdir/gone' WHERE probin = '\$libdir/webhook'; $drop");
+is($code, 0, 'it can be dropped without its library') or diag($err);
 $bare->append_conf('postgresql.conf', "shared_preload_libraries = 'webhook'\nwebhook.allowed_networks = '127.0.0.0/8'");
 $bare->restart;
 ok(wait_for_sql($bare, 'SELECT status FROM webhook.webhook_log', 'Success'), 'sent once it is preloaded');
@@ -185,6 +190,8 @@ for my $sql ('INSERT INTO event VALUES (2)', q{SELECT webhook.create_workflow('w
 	($code, $out, $err) = $bare->psql('postgres', $sql);
 	like($err, $refusal, "another version: $sql");
 }
+($code, $out, $err) = $bare->psql('postgres', "BEGIN; $drop");
+is($code, 0, 'another version: it can be dropped') or diag($err);
 $bare->restart;
 ok(wait_for_sql($bare, q{SELECT state FROM webhook.stat_worker}, 'backoff'), 'the worker waits');
 like($bare->safe_psql('postgres', 'SELECT last_error FROM webhook.stat_worker'), qr/has version 2\.0 here/, 'and says why');

@@ -120,6 +120,12 @@ for my $i (0 .. $#at)
 cmp_ok($most, '<=', 21, 'no more than twenty a second');
 $node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
 
+# A limit that is hardly one holds nothing up.
+$action = action('/fast', 'rate_limit => 100000');
+$node->safe_psql('postgres', 'UPDATE deal SET v = 310');
+ok(wait_for_delivery($node), 'a high rate limit');
+$node->safe_psql('postgres', "SELECT webhook.drop_action($action)");
+
 # What waits for its turn is not claimed, and can be canceled.
 $action = action('/slowly', 'rate_limit => 1');
 $node->safe_psql('postgres', 'UPDATE deal SET v = 304');
