@@ -252,8 +252,9 @@ is(scalar(() = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /PANIC|TRA
 
 ($from, $to) = under_way(30);
 my $begun = time;
-kill 'KILL', worker_pid($node);
-ok($node->poll_query_until('postgres', 'SELECT true'), 'the worker is killed');
+my $killed = worker_pid($node);
+kill 'KILL', $killed;
+ok(worker_pid($node, $killed), 'the worker is killed, and there is another one');
 ok(wait_for_sql($node, "SELECT count(*) FROM webhook.webhook_log WHERE record_id::int BETWEEN $from AND $to AND status = 'Success'", 30), 'what was under way is sent again');
 cmp_ok(time - $begun, '<', $WebhookTest::patience / 4, 'and soon');
 
