@@ -56,6 +56,7 @@ typedef struct WebhookSend
 	int64		duration;		/* microseconds */
 	int			resent;			/* times it was sent again at once, because a
 								 * kept connection ended without an answer */
+	bool		is_connected_anew;	/* no connection was there for it */
 
 	dlist_node	node;			/* sender's own */
 } WebhookSend;

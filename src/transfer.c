@@ -351,6 +351,15 @@ webhook_transfer_is_whole(WebhookTransfer *t)
 		(uint64) length == t->received;
 }
 
+bool
+webhook_transfer_is_connected_anew(WebhookTransfer *t)
+{
+	long		n_connections = 0;
+
+	return curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_connections) != CURLE_OK ||
+		n_connections > 0;
+}
+
 /*
  * A receiver that answers before it has read the request, as a proxy does to
  * refuse one, ends the HTTP/2 stream early; libcurl 7.88 then loses the
@@ -372,8 +381,6 @@ is_answer_lost(WebhookTransfer *t, CURLcode result)
 static bool
 is_connection_stale(WebhookTransfer *t, CURLcode result)
 {
-	long		n_connections = 0;
-
 	switch (result)
 	{
 		case CURLE_SEND_ERROR:
@@ -381,10 +388,7 @@ is_connection_stale(WebhookTransfer *t, CURLcode result)
 		case CURLE_GOT_NOTHING:
 		case CURLE_PARTIAL_FILE:
 		case CURLE_HTTP2:
-			return t->head_len == 0 &&
-				curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS,
-								  &n_connections) == CURLE_OK &&
-				n_connections == 0;
+			return t->head_len == 0 && !webhook_transfer_is_connected_anew(t);
 		default:
 			return false;
 	}

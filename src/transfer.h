@@ -103,6 +103,9 @@ extern WebhookTransfer *webhook_transfer_take(WebhookSend *send);
  */
 extern bool webhook_transfer_is_whole(WebhookTransfer *transfer);
 
+/* Was a connection made for it? */
+extern bool webhook_transfer_is_connected_anew(WebhookTransfer *transfer);
+
 /*
  * Does curl's result call for another try at once?  Then the handle is ready
  * for it.  "elapsed" is in milliseconds.

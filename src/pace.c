@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * pace.c
+ *	  How soon a lane has as many requests in flight as it may.
+ *
+ * A receiver has a queue of connections that it has yet to accept, and that of many
+ * a program is for five.  What finds it full is tried again by TCP after a second,
+ * then two more, four more: a burst that meets such a receiver with all at once
+ * waits for seconds, and some of it times out.  So a lane begins with few, and
+ * widens by one
+ *
+ *		with every few requests that went by connections which were there already:
+ *		those have been accepted;
+ *		with every two rounds of requests which had connections of their own, if
+ *		none waited for others: took much longer than the best one lately;
+ *		and steadily where a receiver takes its time to answer any.
+ *
+ * That is ten round trips for a receiver which keeps connections, and some 0.2 s
+ * for one that is slow.
+ *
+ * Runs in the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "pace.h"
+
+#define FEW 5					/* that no receiver's queue is too short for */
+#define IDLE_US USECS_PER_SEC	/* after which connections may have gone */
+#define SLOW_US (USECS_PER_SEC / 10)	/* without an answer: a slow receiver */
+#define STEP_US 2000			/* until one more of a slow one's */
+#define KEPT_PER_STEP 4
+#define LATELY_US (10 * USECS_PER_SEC)
+
+bool
+webhook_pace_allows(WebhookLane *lane, TimestampTz now, TimestampTz *next)
+{
+	WebhookFlight *oldest;
+	TimestampTz moment;
+
+	if (lane->in_flight == 0 && now >= lane->ended_at + IDLE_US)
+		lane->width = FEW;
+	lane->is_held = lane->in_flight >= lane->width;
+	if (!lane->is_held)
+		return true;
+
+	oldest = dlist_head_element(WebhookFlight, node, &lane->flying);
+	moment = Max(Max(lane->ended_at, oldest->send.started_at) + SLOW_US,
+				 lane->sent_at + STEP_US);
+	if (now >= moment)
+	{
+		lane->width = lane->in_flight + 1;
+		return true;
+	}
+	*next = Min(*next, moment);
+	return false;
+}
+
+/* What took the time of a connection of its own: was it hardly more than need be? */
+static bool
+is_prompt(WebhookLane *lane, int64 duration, TimestampTz now)
+{
+	if (lane->best_duration == 0 || duration < lane->best_duration ||
+		now >= lane->best_at + LATELY_US)
+	{
+		lane->best_duration = Max(duration, 1);
+		lane->best_at = now;
+	}
+	return duration < lane->best_duration * 3 / 2;
+}
+
+void
+webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
+{
+	if (send->outcome != WEBHOOK_ANSWERED)
+		return;
+	if (!send->is_connected_anew)
+		lane->credit += 2 * lane->width / KEPT_PER_STEP;
+	else if (is_prompt(lane, send->duration, now))
+		lane->credit++;
+	else
+		lane->credit = 0;
+	if (lane->credit < 2 * lane->width)
+		return;
+	lane->credit = 0;
+	if (lane->is_held)
+		lane->width++;
+}
