@@ -30,6 +30,7 @@
 #define IDLE_US USECS_PER_SEC	/* after which connections may have gone */
 #define SLOW_US (USECS_PER_SEC / 10)	/* without an answer: a slow receiver */
 #define STEP_US 2000			/* until one more of a slow one's */
+#define FULL_US USECS_PER_SEC	/* TCP's wait for a queue that was full */
 #define KEPT_PER_STEP 4
 #define LATELY_US (10 * USECS_PER_SEC)
 
@@ -81,6 +82,9 @@ webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
 		lane->credit++;
 	else
 		lane->credit = 0;
+	if (send->is_connected_anew && send->duration >= FULL_US &&
+		lane->best_duration < SLOW_US)
+		lane->width = FEW;
 	if (lane->credit < 2 * lane->width)
 		return;
 	lane->credit = 0;
