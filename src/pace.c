@@ -11,11 +11,12 @@
  *
  *		with every few requests that went by connections which were there already:
  *		those have been accepted;
- *		with every two rounds of requests which had connections of their own, if
- *		none waited for others: took much longer than the best one lately;
+ *		with every two rounds of requests which had connections of their own and
+ *		did not wait for others: took hardly longer than the best one lately;
+ *		slowly with such as did, or may have;
  *		and steadily where a receiver takes its time to answer any.
  *
- * That is ten round trips for a receiver which keeps connections, and some 0.2 s
+ * Where a queue was full, it begins anew.  That is ten round trips for a receiver which keeps connections, and some 0.2 s
  * for one that is slow.
  *
  * Runs in the worker.
@@ -32,6 +33,7 @@
 #define STEP_US 2000			/* until one more of a slow one's */
 #define FULL_US USECS_PER_SEC	/* TCP's wait for a queue that was full */
 #define KEPT_PER_STEP 4
+#define PROMPT_CREDIT 8			/* of one that waited for others: 1 */
 #define LATELY_US (10 * USECS_PER_SEC)
 
 bool
@@ -74,18 +76,21 @@ is_prompt(WebhookLane *lane, int64 duration, TimestampTz now)
 void
 webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
 {
+	int			step = 2 * PROMPT_CREDIT * lane->width;
+
 	if (send->outcome != WEBHOOK_ANSWERED)
 		return;
-	if (!send->is_connected_anew)
-		lane->credit += 2 * lane->width / KEPT_PER_STEP;
-	else if (is_prompt(lane, send->duration, now))
-		lane->credit++;
-	else
-		lane->credit = 0;
-	if (send->is_connected_anew && send->duration >= FULL_US &&
-		lane->best_duration < SLOW_US)
+	if (send->connect_time >= FULL_US)
+	{
 		lane->width = FEW;
-	if (lane->credit < 2 * lane->width)
+		lane->credit = 0;
+		return;
+	}
+	if (send->connect_time == 0)
+		lane->credit += step / KEPT_PER_STEP;
+	else
+		lane->credit += is_prompt(lane, send->duration, now) ? PROMPT_CREDIT : 1;
+	if (lane->credit < step)
 		return;
 	lane->credit = 0;
 	if (lane->is_held)

@@ -351,13 +351,19 @@ webhook_transfer_is_whole(WebhookTransfer *t)
 		(uint64) length == t->received;
 }
 
-bool
-webhook_transfer_is_connected_anew(WebhookTransfer *t)
+int64
+webhook_transfer_connect_time(WebhookTransfer *t)
 {
-	long		n_connections = 0;
+	long		n_connections = 1;
+	curl_off_t	resolved = 0;
+	curl_off_t	connected = 0;
 
-	return curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_connections) != CURLE_OK ||
-		n_connections > 0;
+	(void) curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_connections);
+	if (n_connections == 0)
+		return 0;
+	(void) curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+	(void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+	return Max(connected - resolved, 1);
 }
 
 /*
@@ -388,7 +394,7 @@ is_connection_stale(WebhookTransfer *t, CURLcode result)
 		case CURLE_GOT_NOTHING:
 		case CURLE_PARTIAL_FILE:
 		case CURLE_HTTP2:
-			return t->head_len == 0 && !webhook_transfer_is_connected_anew(t);
+			return t->head_len == 0 && webhook_transfer_connect_time(t) == 0;
 		default:
 			return false;
 	}

@@ -103,8 +103,8 @@ extern WebhookTransfer *webhook_transfer_take(WebhookSend *send);
  */
 extern bool webhook_transfer_is_whole(WebhookTransfer *transfer);
 
-/* Was a connection made for it? */
-extern bool webhook_transfer_is_connected_anew(WebhookTransfer *transfer);
+/* How long a connection was made for it, in microseconds; 0: one was there. */
+extern int64 webhook_transfer_connect_time(WebhookTransfer *transfer);
 
 /*
  * Does curl's result call for another try at once?  Then the handle is ready
