@@ -18,6 +18,7 @@
 
 #include "durable.h"
 #include "lane.h"
+#include "pace.h"
 #include "places.h"
 #include "settings.h"
 #include "shared_action.h"
@@ -429,6 +430,7 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	webhook_places_count_ready(lane, -1);
 	webhook_places_count(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
+	lane->sent_at = now;
 	webhook_flight_send(flight, lane->action, now);
 	return true;
 }
@@ -450,6 +452,7 @@ dispatch(int max_in_flight)
 			WebhookLane *lane = dlist_container(WebhookLane, node, iter.cur);
 
 			if (lane->n_ready > 0 && webhook_places_has(lane, max_in_flight) &&
+				webhook_pace_allows(lane, now, &next) &&
 				dispatch_one(lane, now, &next))
 				is_moving = true;
 		}
@@ -499,6 +502,7 @@ webhook_lane_finish(void)
 	webhook_shared_action_release(flight->lane->action_id);
 
 	now = GetCurrentTimestamp();
+	webhook_pace_note(flight->lane, send, now);
 	webhook_places_note(flight->lane, has_hung(send), now);
 	if (send->outcome == WEBHOOK_LOCAL_FAILURE || send->outcome == WEBHOOK_PROXY_FAILURE)
 		webhook_trouble_note(send->error);

@@ -49,6 +49,13 @@ typedef struct WebhookLane
 	int			n_ready;
 	dlist_head	flying;			/* sent, not yet answered */
 	int			in_flight;
+	int			width;			/* pace.c: may be in flight by now */
+	bool		is_held;		/* and more would be, but for that */
+	int			credit;			/* of the receiver's, until it is made wider */
+	TimestampTz sent_at;		/* the last request that was */
+	int64		best_duration;	/* of a request with a connection of its own,
+								 * microseconds; 0: not known */
+	TimestampTz best_at;		/* since when */
 	WebhookTrust trust;
 	TimestampTz ended_at;		/* the last request that did */
 	int			prefetch;		/* to claim beyond what may be in flight */

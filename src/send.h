@@ -56,6 +56,7 @@ typedef struct WebhookSend
 	int64		duration;		/* microseconds */
 	int			resent;			/* times it was sent again at once, because a
 								 * kept connection ended without an answer */
+	int64		connect_time;	/* microseconds; 0: a connection was there */
 
 	dlist_node	node;			/* sender's own */
 } WebhookSend;

@@ -170,6 +170,7 @@ webhook_sender_send(WebhookSend *send)
 	send->started_at = GetCurrentTimestamp();
 	send->duration = 0;
 	send->resent = 0;
+	send->connect_time = 0;
 	n_in_flight++;
 
 	send->error = find_fault(send);
@@ -273,6 +274,7 @@ finish_send(WebhookTransfer *t, CURLcode result, int64 elapsed)
 		webhook_network_add_again(t))
 		return;
 	send->resent = Max(t->n_sent - 1, 0);
+	send->connect_time = webhook_transfer_connect_time(t);
 	webhook_answer_judge(t, result);
 	gate = t->gate;
 	webhook_gate_leave(gate, false);

@@ -351,6 +351,21 @@ webhook_transfer_is_whole(WebhookTransfer *t)
 		(uint64) length == t->received;
 }
 
+int64
+webhook_transfer_connect_time(WebhookTransfer *t)
+{
+	long		n_connections = 1;
+	curl_off_t	resolved = 0;
+	curl_off_t	connected = 0;
+
+	(void) curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &n_connections);
+	if (n_connections == 0)
+		return 0;
+	(void) curl_easy_getinfo(t->easy, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+	(void) curl_easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &connected);
+	return Max(connected - resolved, 1);
+}
+
 /*
  * A receiver that answers before it has read the request, as a proxy does to
  * refuse one, ends the HTTP/2 stream early; libcurl 7.88 then loses the
@@ -372,8 +387,6 @@ is_answer_lost(WebhookTransfer *t, CURLcode result)
 static bool
 is_connection_stale(WebhookTransfer *t, CURLcode result)
 {
-	long		n_connections = 0;
-
 	switch (result)
 	{
 		case CURLE_SEND_ERROR:
@@ -381,10 +394,7 @@ is_connection_stale(WebhookTransfer *t, CURLcode result)
 		case CURLE_GOT_NOTHING:
 		case CURLE_PARTIAL_FILE:
 		case CURLE_HTTP2:
-			return t->head_len == 0 &&
-				curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS,
-								  &n_connections) == CURLE_OK &&
-				n_connections == 0;
+			return t->head_len == 0 && webhook_transfer_connect_time(t) == 0;
 		default:
 			return false;
 	}

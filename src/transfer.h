@@ -103,6 +103,9 @@ extern WebhookTransfer *webhook_transfer_take(WebhookSend *send);
  */
 extern bool webhook_transfer_is_whole(WebhookTransfer *transfer);
 
+/* How long a connection was made for it, in microseconds; 0: one was there. */
+extern int64 webhook_transfer_connect_time(WebhookTransfer *transfer);
+
 /*
  * Does curl's result call for another try at once?  Then the handle is ready
  * for it.  "elapsed" is in milliseconds.

@@ -155,7 +155,7 @@ CREATE TABLE webhook.webhook_log (
 	completed_at timestamptz,
 	http_status smallint,
 	error text,
-	owner regrole NOT NULL,
+	owner regrole NOT NULL DEFAULT quote_ident(CURRENT_USER)::regrole,
 	ordered boolean NOT NULL DEFAULT false,
 	retries smallint NOT NULL DEFAULT 0,
 	interrupted smallint NOT NULL DEFAULT 0,
