@@ -7,17 +7,18 @@
  * a program is for five.  What finds it full is tried again by TCP after a second,
  * then two more, four more: a burst that meets such a receiver with all at once
  * waits for seconds, and some of it times out.  So a lane begins with few, and
- * widens by one
+ * widens, as TCP itself does, by what its receiver shows that it takes:
  *
- *		with every few requests that went by connections which were there already:
- *		those have been accepted;
- *		with every two rounds of requests which had connections of their own and
- *		did not wait for others: took hardly longer than the best one lately;
- *		slowly with such as did, or may have;
- *		and steadily where a receiver takes its time to answer any.
+ *		by half with every round of requests, but by four at most, that went by
+ *		connections which were there already, for those have been accepted, or that
+ *		took hardly longer than the best one lately, for those waited for no others;
+ *		by one with every four rounds of others;
+ *		and by one every two milliseconds where nothing is answered for a while: a
+ *		receiver that takes its time.
  *
- * Where a queue was full, it begins anew.  That is ten round trips for a receiver which keeps connections, and some 0.2 s
- * for one that is slow.
+ * Where a queue was full it becomes half as wide, and is kept below what it was for
+ * some seconds.  From a few to fifty are some fifteen rounds, or 0.2 s with a
+ * receiver that is slow.
  *
  * Runs in the worker.
  *
@@ -27,14 +28,14 @@
 
 #include "pace.h"
 
-#define FEW 5					/* that no receiver's queue is too short for */
+#define FEW 2					/* three actions with one receiver: six */
 #define IDLE_US USECS_PER_SEC	/* after which connections may have gone */
 #define SLOW_US (USECS_PER_SEC / 10)	/* without an answer: a slow receiver */
 #define STEP_US 2000			/* until one more of a slow one's */
 #define FULL_US USECS_PER_SEC	/* TCP's wait for a queue that was full */
-#define KEPT_PER_STEP 4
-#define PROMPT_CREDIT 8			/* of one that waited for others: 1 */
 #define LATELY_US (10 * USECS_PER_SEC)
+#define MAX_WIDER 4				/* in a round; no receiver's queue is too short for */
+#define SLOW_ROUNDS 4
 
 bool
 webhook_pace_allows(WebhookLane *lane, TimestampTz now, TimestampTz *next)
@@ -73,26 +74,39 @@ is_prompt(WebhookLane *lane, int64 duration, TimestampTz now)
 	return duration < lane->best_duration * 3 / 2;
 }
 
+/* The receiver's queue was full; so are several requests told that met it. */
+static void
+narrow(WebhookLane *lane, TimestampTz now)
+{
+	if (now >= lane->full_at + FULL_US)
+	{
+		lane->full_width = lane->width;
+		lane->width = Max(lane->width / 2, FEW);
+	}
+	lane->full_at = now;
+	lane->credit = 0;
+}
+
 void
 webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
 {
-	int			step = 2 * PROMPT_CREDIT * lane->width;
+	int			price = SLOW_ROUNDS * lane->width;
 
 	if (send->outcome != WEBHOOK_ANSWERED)
 		return;
 	if (send->connect_time >= FULL_US)
 	{
-		lane->width = FEW;
-		lane->credit = 0;
+		narrow(lane, now);
 		return;
 	}
-	if (send->connect_time == 0)
-		lane->credit += step / KEPT_PER_STEP;
+	if (send->connect_time == 0 || is_prompt(lane, send->duration, now))
+		lane->credit += Min(price / 2, SLOW_ROUNDS * MAX_WIDER);
 	else
-		lane->credit += is_prompt(lane, send->duration, now) ? PROMPT_CREDIT : 1;
-	if (lane->credit < step)
+		lane->credit++;
+	if (lane->credit < price)
 		return;
 	lane->credit = 0;
-	if (lane->is_held)
+	if (lane->is_held &&
+		(lane->width + 1 < lane->full_width || now >= lane->full_at + LATELY_US))
 		lane->width++;
 }

@@ -53,7 +53,7 @@ sql(qq{CREATE TABLE event (id int PRIMARY KEY, kind text);
 sql(q{INSERT INTO event SELECT i, 'short' FROM generate_series(1, 300) i});
 ok(wait_for_delivery($node), 'a burst for a receiver with a short queue is done');
 is(sql(q{SELECT count(*) FILTER (WHERE status = 'Success'), max(attempts) FROM webhook.webhook_log}), '300|1', '... at the first attempt');
-cmp_ok(sql(q{SELECT count(*) FROM webhook.webhook_attempt WHERE duration > '0.9 s'}), '<', 10, '... and next to none has found the queue full');
+cmp_ok(sql(q{SELECT count(*) FROM webhook.webhook_attempt WHERE duration > '1.7 s'}), '<', 5, '... and next to none has found the queue full time and again');
 
 # One that takes its time has as many in flight as it may all the same.
 sql(q{INSERT INTO event SELECT i, 'slow' FROM generate_series(1001, 1100) i});
