@@ -146,12 +146,16 @@ ROLLBACK;
 SELECT count(*) FROM webhook.workflow WHERE name = 'rolled back';
 SELECT count(*) FROM triggers WHERE tgname LIKE 'webhook_rolled%';
 
+-- null for an argument that has a default
+BEGIN;
+SELECT webhook.create_workflow('x', 'deal', NULL, NULL, NULL, NULL, NULL, NULL) IS NOT NULL AS created;
+SELECT trigger, recurrence, condition, schedule FROM webhook.workflow WHERE name = 'x';
+ROLLBACK;
+
 -- errors
 SELECT webhook.create_workflow(NULL, 'deal');
 SELECT webhook.create_workflow('', 'deal');
 SELECT webhook.create_workflow('x', NULL);
-SELECT webhook.create_workflow('x', 'deal', NULL);
-SELECT webhook.create_workflow('x', 'deal', recurrence => NULL);
 SELECT webhook.create_workflow('x', 'deal', 'insert');
 SELECT webhook.create_workflow('x', 'deal', '');
 SELECT webhook.create_workflow('x', 'deal', 'schedule');

@@ -296,6 +296,7 @@ merge_text(FunctionCallInfo fcinfo, int arg, char *old)
 /*
  * webhook.create_workflow(name, module, trigger, condition, recurrence,
  *		schedule, owner_email, description) returns integer
+ *		Null stands for an argument's default; name and module have none.
  */
 Datum
 create_workflow(PG_FUNCTION_ARGS)
@@ -306,13 +307,13 @@ create_workflow(PG_FUNCTION_ARGS)
 
 	webhook_argument_require(fcinfo, ARG_NAME, "name");
 	webhook_argument_require(fcinfo, ARG_MODULE, "module");
-	webhook_argument_require(fcinfo, ARG_TRIGGER, "trigger");
-	webhook_argument_require(fcinfo, ARG_RECURRENCE, "recurrence");
 	workflow.name = get_text(fcinfo, ARG_NAME);
 	workflow.module = PG_GETARG_OID(ARG_MODULE);
-	workflow.trigger = check_trigger(get_text(fcinfo, ARG_TRIGGER));
+	workflow.trigger = PG_ARGISNULL(ARG_TRIGGER) ? "save" :
+		check_trigger(get_text(fcinfo, ARG_TRIGGER));
 	workflow.condition = merge_text(fcinfo, ARG_CONDITION, NULL);
-	workflow.recurrence = check_recurrence(get_text(fcinfo, ARG_RECURRENCE));
+	workflow.recurrence = PG_ARGISNULL(ARG_RECURRENCE) ? "every" :
+		check_recurrence(get_text(fcinfo, ARG_RECURRENCE));
 	workflow.schedule = merge_text(fcinfo, ARG_SCHEDULE, NULL);
 	workflow.enabled = true;
 	check_schedule(&workflow);
