@@ -430,7 +430,6 @@ dispatch_one(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	webhook_places_count_ready(lane, -1);
 	webhook_places_count(lane, 1);
 	dlist_push_tail(&lane->flying, &flight->node);
-	lane->sent_at = now;
 	webhook_flight_send(flight, lane->action, now);
 	return true;
 }

@@ -50,11 +50,10 @@ typedef struct WebhookLane
 	dlist_head	flying;			/* sent, not yet answered */
 	int			in_flight;
 	int			width;			/* pace.c: may be in flight by now */
-	bool		is_held;		/* and more would be, but for that */
 	int			credit;			/* of the receiver's, until it is made wider */
 	int			full_width;		/* at which the receiver's queue was full */
 	TimestampTz full_at;		/* when that was noticed last */
-	TimestampTz sent_at;		/* the last request that was */
+	TimestampTz widened_at;
 	int64		best_duration;	/* of a request with a connection of its own,
 								 * microseconds; 0: not known */
 	TimestampTz best_at;		/* since when */

@@ -7,18 +7,18 @@
  * a program is for five.  What finds it full is tried again by TCP after a second,
  * then two more, four more: a burst that meets such a receiver with all at once
  * waits for seconds, and some of it times out.  So a lane begins with few, and
- * widens, as TCP itself does, by what its receiver shows that it takes:
+ * widens, as TCP itself does, by what its receiver shows that it takes, one more in
+ * two milliseconds:
  *
- *		by half with every round of requests, but by four at most, that went by
- *		connections which were there already, for those have been accepted, or that
- *		took hardly longer than the best one lately, for those waited for no others;
+ *		by half with every round of requests that went by connections which were
+ *		there already, for those have been accepted, or that took hardly longer than
+ *		the best one lately, for those waited for no others;
  *		by one with every four rounds of others;
- *		and by one every two milliseconds where nothing is answered for a while: a
- *		receiver that takes its time.
+ *		and steadily where nothing is answered for a while: a receiver that takes its
+ *		time.
  *
  * Where a queue was full it becomes half as wide, and is kept below what it was for
- * some seconds.  From a few to fifty are some fifteen rounds, or 0.2 s with a
- * receiver that is slow.
+ * some seconds.
  *
  * Runs in the worker.
  *
@@ -29,36 +29,62 @@
 #include "pace.h"
 
 #define FEW 2					/* three actions with one receiver: six */
+#define STEP_US 2000			/* from one more to the next */
 #define IDLE_US USECS_PER_SEC	/* after which connections may have gone */
 #define SLOW_US (USECS_PER_SEC / 10)	/* without an answer: a slow receiver */
-#define STEP_US 2000			/* until one more of a slow one's */
 #define FULL_US USECS_PER_SEC	/* TCP's wait for a queue that was full */
 #define LATELY_US (10 * USECS_PER_SEC)
-#define MAX_WIDER 4				/* in a round; no receiver's queue is too short for */
 #define SLOW_ROUNDS 4
+
+/* What one more costs of the receiver's credit. */
+static int
+get_price(const WebhookLane *lane)
+{
+	return SLOW_ROUNDS * lane->width;
+}
+
+/* May it be made wider by what was answered? */
+static bool
+has_credit(const WebhookLane *lane, TimestampTz now)
+{
+	return lane->in_flight == lane->width && lane->credit >= get_price(lane) &&
+		(lane->width + 1 < lane->full_width || now >= lane->full_at + LATELY_US);
+}
 
 bool
 webhook_pace_allows(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 {
-	WebhookFlight *oldest;
 	TimestampTz moment;
 
 	if (lane->in_flight == 0 && now >= lane->ended_at + IDLE_US)
+	{
 		lane->width = FEW;
-	lane->is_held = lane->in_flight >= lane->width;
-	if (!lane->is_held)
+		lane->credit = 0;
+	}
+	if (lane->in_flight < lane->width)
 		return true;
 
-	oldest = dlist_head_element(WebhookFlight, node, &lane->flying);
-	moment = Max(Max(lane->ended_at, oldest->send.started_at) + SLOW_US,
-				 lane->sent_at + STEP_US);
-	if (now >= moment)
+	moment = lane->widened_at + STEP_US;
+	if (has_credit(lane, now))
 	{
-		lane->width = lane->in_flight + 1;
-		return true;
+		if (now >= moment)
+			lane->credit -= get_price(lane);
 	}
-	*next = Min(*next, moment);
-	return false;
+	else
+	{
+		WebhookFlight *oldest = dlist_head_element(WebhookFlight, node, &lane->flying);
+		TimestampTz silent_since = Max(lane->ended_at, oldest->send.started_at);
+
+		moment = Max(moment, silent_since + SLOW_US);
+	}
+	if (now < moment)
+	{
+		*next = Min(*next, moment);
+		return false;
+	}
+	lane->width = lane->in_flight + 1;
+	lane->widened_at = now;
+	return true;
 }
 
 /* What took the time of a connection of its own: was it hardly more than need be? */
@@ -90,7 +116,7 @@ narrow(WebhookLane *lane, TimestampTz now)
 void
 webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
 {
-	int			price = SLOW_ROUNDS * lane->width;
+	int			most = get_price(lane) * lane->width / 2;
 
 	if (send->outcome != WEBHOOK_ANSWERED)
 		return;
@@ -100,13 +126,8 @@ webhook_pace_note(WebhookLane *lane, const WebhookSend *send, TimestampTz now)
 		return;
 	}
 	if (send->connect_time == 0 || is_prompt(lane, send->duration, now))
-		lane->credit += Min(price / 2, SLOW_ROUNDS * MAX_WIDER);
+		lane->credit += get_price(lane) / 2;
 	else
 		lane->credit++;
-	if (lane->credit < price)
-		return;
-	lane->credit = 0;
-	if (lane->is_held &&
-		(lane->width + 1 < lane->full_width || now >= lane->full_at + LATELY_US))
-		lane->width++;
+	lane->credit = Min(lane->credit, most);
 }

@@ -180,11 +180,13 @@ $node->safe_psql('postgres', qq{
 	SELECT webhook.create_workflow('patient', 'event', 'create', 'url IS NOT NULL');
 	SELECT webhook.create_action('patient', 'patient', 'http://patience.test:$port/patient', retry_schedule => '{}');
 	INSERT INTO event SELECT generate_series(3001, 3005)});
-ok(wait_for_sql($node, q{SELECT count(*) FROM webhook.webhook_log WHERE record_id::int > 3000 AND status = 'Dispatched'}, '5'), 'a name that takes 3 s is looked up');
+my $deadline = time + $WebhookTest::patience;
+sleep 0.01 until lookups('patience.test') == 3 || time > $deadline;
+is(scalar lookups('patience.test'), 3, 'a name that takes 3 s is looked up');
 $node->safe_psql('postgres', q{INSERT INTO event VALUES (3006, 'patient')});
 ok(wait_for_sql($node, q{SELECT bool_and(l.status = 'Success' OR l.error IS NOT NULL) FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id::int > 3000}), 'all have been tried');
-is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT (l.status = 'Success') || ' ' || a.title, ', ') FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id::int BETWEEN 3001 AND 3005 OR a.title = 'patient'}),
-	'false impatient, true patient', 'the patient one is served');
+like($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT (l.status = 'Success') || ' ' || a.title, ', ') FROM webhook.webhook_log l JOIN webhook.action a USING (action_id) WHERE record_id::int BETWEEN 3001 AND 3005 OR a.title = 'patient'}),
+	qr/^false impatient, .*true patient$/, 'the patient one is served');
 $node->safe_psql('postgres', q{SELECT webhook.drop_workflow('patient')});
 
 # The environment's proxies and .netrc
