@@ -64,6 +64,9 @@ webhook_pace_allows(WebhookLane *lane, TimestampTz now, TimestampTz *next)
 	if (lane->in_flight < lane->width)
 		return true;
 
+	/* The clock may have been turned back. */
+	lane->widened_at = Min(lane->widened_at, now);
+	lane->full_at = Min(lane->full_at, now);
 	moment = lane->widened_at + STEP_US;
 	if (has_credit(lane, now))
 	{
