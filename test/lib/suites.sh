@@ -93,7 +93,7 @@ tap()
 		grep -hE 'PANIC|TRAP|terminated by signal|webhook.*(ERROR|FATAL)' "$dir/tmp_check/log/${name}"_*.log | tail -n 20
 		# Last, as some see no more than the end: what failed, and with what.
 		echo "== what failed in $name"
-		awk '/^\[.*s\) not ok / && !/# TODO/ { left = 16 } /^\[.*s\) ok / { left = 0 } left-- > 0 && NF > 1' \
+		awk '/^\[.*s\) not ok / { left = 16 } /^\[.*s\) ok / { left = 0 } left-- > 0 && NF > 1' \
 			"$dir/tmp_check/log/regress_log_$name" | cut -c 1-200 | tail -n 40
 		grep -E ' at .* line [0-9]+\.$' "$dir/tmp_check/log/regress_log_$name" | tail -n 3
 		failed=$((failed + 1))
